@@ -1,0 +1,15 @@
+//! # priorart
+//!
+//! Training-data attribution and contamination search: *where did this text come from, and if from nowhere, how sure are
+//! we?* See `ARCHITECTURE.md` for the path of the data and `FORMAT.md` for the bytes on disk.
+//!
+//! Modules, from low to high; each imports only from those before it.
+#![deny(unsafe_code)]
+
+pub mod ann;
+pub mod corpus;
+pub mod embed;
+pub mod error;
+pub mod tokenize;
+
+pub use error::{Error, Result};
