@@ -1,0 +1,330 @@
+//! Blocks and top level of a suffix array: their bytes, their builder, and [`SuffixView`], the checked reader.
+//!
+//! ```text
+//! block   64 branch bytes, then 64 × pointer_bits bits of positions (little-endian, bit i of the stream is bit i % 8 of
+//!         byte i / 8); ranks beyond the end have branch byte 0 and position 0. After the last block, 8 zero bytes.
+//! top     u64 keys: level 0 has one key a block (its first suffix's first 64 bits), level l + 1 every 16th key of
+//!         level l; each level is padded to a multiple of 16 keys with u64::MAX; levels follow one another from level 0
+//!         up, until one has 16 keys.
+//! ```
+//!
+//! Size: 1 + pointer_bits/8 bytes a token for the blocks, 8.53/64 bytes a token for the top.
+
+use std::io::Write;
+
+use rayon::prelude::*;
+
+use super::{Token, bits};
+use crate::error::{Error, Result};
+
+/// Suffixes in a block.
+pub const BLOCK: usize = 64;
+/// Keys in a node of the top level's tree: two cache lines.
+pub const FANOUT: usize = 16;
+const MAX_LEVELS: usize = 9;
+
+/// The numbers that describe a suffix array besides its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SuffixMeta {
+    /// Number of ranks: tokens without separators.
+    pub ranks: u64,
+    /// Tokens of the stream, separators included.
+    pub stream: u64,
+    /// The separator: the largest id of the stream.
+    pub separator: u32,
+    /// Bits a token takes in branch bytes and keys.
+    pub token_bits: u32,
+    /// Bits a position takes.
+    pub pointer_bits: u32,
+}
+
+impl SuffixMeta {
+    /// The description of the suffix array of a stream with `documents` separators.
+    pub fn new(stream: u64, documents: u64, separator: u32) -> Self {
+        let pointer_bits = (64 - stream.saturating_sub(1).leading_zeros()).max(1);
+        SuffixMeta {
+            ranks: stream - documents,
+            stream,
+            separator,
+            token_bits: bits::token_bits(separator),
+            pointer_bits,
+        }
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        (self.ranks as usize).div_ceil(BLOCK)
+    }
+
+    /// Bytes of one block.
+    pub fn block_bytes(&self) -> usize {
+        BLOCK + BLOCK / 8 * self.pointer_bits as usize
+    }
+
+    /// Bytes of all blocks with the padding after them.
+    pub fn blocks_bytes(&self) -> usize {
+        self.blocks() * self.block_bytes() + 8
+    }
+
+    /// Number of keys in each level of the top, padded, from level 0 up.
+    pub fn levels(&self) -> Vec<usize> {
+        let mut out = Vec::new();
+        let mut keys = self.blocks();
+        loop {
+            let padded = keys.div_ceil(FANOUT).max(1) * FANOUT;
+            out.push(padded);
+            if padded == FANOUT {
+                return out;
+            }
+            keys = padded / FANOUT;
+        }
+    }
+
+    /// Number of keys of the top.
+    pub fn top_keys(&self) -> usize {
+        self.levels().iter().sum()
+    }
+}
+
+/// Writes the blocks of `suffix_array` (positions in rank order; those of separators, at the end, are ignored) to `out` and
+/// returns the keys of the top level.
+///
+/// Blocks are made in parallel in the current rayon pool and written in order: the bytes do not depend on the number of threads.
+/// Memory: the keys plus 4 MB a thread. Cost: one random read of the stream a suffix, prefetched.
+pub fn write<T: Token>(
+    tokens: &[T],
+    suffix_array: &[u32],
+    meta: &SuffixMeta,
+    out: &mut dyn Write,
+) -> std::io::Result<Vec<u64>> {
+    const GROUP: usize = 1024;
+    let ranks = &suffix_array[..meta.ranks as usize];
+    let threads = rayon::current_num_threads().max(1);
+    let mut keys = Vec::with_capacity(meta.top_keys());
+    let batch = GROUP * BLOCK * threads * 4;
+    for (part, from) in ranks.chunks(batch).zip((0..).step_by(batch)) {
+        let made: Vec<(Vec<u8>, Vec<u64>)> = part
+            .par_chunks(GROUP * BLOCK)
+            .enumerate()
+            .map(|(i, group)| {
+                let first = from + i * GROUP * BLOCK;
+                let before = first.checked_sub(1).map(|r| ranks[r]);
+                encode_blocks(tokens, group, before, meta)
+            })
+            .collect();
+        for (bytes, firsts) in made {
+            out.write_all(&bytes)?;
+            keys.extend(firsts);
+        }
+    }
+    out.write_all(&[0u8; 8])?;
+    let mut level = 0..keys.len();
+    for padded in meta.levels() {
+        debug_assert_eq!(level.len().div_ceil(FANOUT).max(1) * FANOUT, padded);
+        keys.resize(level.start + padded, u64::MAX);
+        let next: Vec<u64> = keys[level.start..].iter().step_by(FANOUT).copied().collect();
+        level = keys.len()..keys.len() + next.len();
+        if padded > FANOUT {
+            keys.extend(next);
+        }
+    }
+    Ok(keys)
+}
+
+fn encode_blocks<T: Token>(tokens: &[T], group: &[u32], before: Option<u32>, meta: &SuffixMeta) -> (Vec<u8>, Vec<u64>) {
+    const AHEAD: usize = 24;
+    let width = meta.block_bytes();
+    let mut bytes = vec![0u8; group.len().div_ceil(BLOCK) * width];
+    let mut firsts = Vec::with_capacity(group.len() / BLOCK + 1);
+    let pack = |at: u32| bits::pack(&tokens[at as usize..], meta.token_bits);
+    let mut previous = before.map(pack);
+    let p = meta.pointer_bits as usize;
+    for (i, &at) in group.iter().enumerate() {
+        if let Some(&next) = group.get(i + AHEAD) {
+            prefetch(tokens, next as usize);
+        }
+        let prefix = pack(at);
+        let block = &mut bytes[i / BLOCK * width..][..width];
+        let slot = i % BLOCK;
+        if slot == 0 {
+            firsts.push(prefix[0]);
+        }
+        block[slot] = previous.map_or(0, |q| bits::common(&q, &prefix).min(255) as u8);
+        let from = slot * p;
+        let mut value = (at as u64) << (from & 7);
+        for b in &mut block[BLOCK + (from >> 3)..] {
+            if value == 0 {
+                break;
+            }
+            *b |= value as u8;
+            value >>= 8;
+        }
+        previous = Some(prefix);
+    }
+    (bytes, firsts)
+}
+
+/// Asks the processor to load the cache line of `slice[at]`; no effect beyond the end.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) fn prefetch<T>(slice: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if at < slice.len() {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: the address is inside `slice`; prefetching has no effect but on the caches.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().add(at).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, at);
+}
+
+/// A suffix array over borrowed bytes (of a mapped shard). Cheap to copy.
+///
+/// Opening checks every length, so that no damaged byte can make a query read outside; a position outside the stream
+/// reads as the end of the stream.
+#[derive(Clone, Copy)]
+pub struct SuffixView<'a, T> {
+    pub(super) tokens: &'a [T],
+    pub(super) blocks: &'a [u8],
+    levels: [&'a [u64]; MAX_LEVELS],
+    height: usize,
+    pub(super) meta: SuffixMeta,
+    pub(super) block_bytes: usize,
+    mask: u64,
+}
+
+impl<'a, T: Token> SuffixView<'a, T> {
+    /// A view of a stream, its blocks and its top, as [`write`] made them. Errors name what disagrees.
+    pub fn new(tokens: &'a [T], blocks: &'a [u8], top: &'a [u64], meta: SuffixMeta) -> Result<Self> {
+        let check = |what: &str, got: u64, expected: u64| {
+            if got == expected {
+                Ok(())
+            } else {
+                Err(Error::invalid(format!("suffix array: {what} is {got}, expected {expected}")))
+            }
+        };
+        check("stream length", tokens.len() as u64, meta.stream)?;
+        check("token bits", meta.token_bits as u64, bits::token_bits(meta.separator) as u64)?;
+        if meta.ranks > meta.stream {
+            return Err(Error::invalid(format!(
+                "suffix array: {} ranks in a stream of {} tokens",
+                meta.ranks, meta.stream
+            )));
+        }
+        let expected = SuffixMeta::new(meta.stream, meta.stream - meta.ranks, meta.separator);
+        check("pointer bits", meta.pointer_bits as u64, expected.pointer_bits as u64)?;
+        check("blocks length", blocks.len() as u64, meta.blocks_bytes() as u64)?;
+        check("top length", top.len() as u64, meta.top_keys() as u64)?;
+        let sizes = meta.levels();
+        if sizes.len() > MAX_LEVELS {
+            return Err(Error::invalid("suffix array: the top level has too many levels"));
+        }
+        let mut levels: [&[u64]; MAX_LEVELS] = [&[]; MAX_LEVELS];
+        let mut rest = top;
+        for (level, size) in levels.iter_mut().zip(&sizes) {
+            let (head, tail) = rest.split_at(*size);
+            *level = head;
+            rest = tail;
+        }
+        let mask = (1u64 << meta.pointer_bits) - 1;
+        Ok(SuffixView { tokens, blocks, levels, height: sizes.len(), meta, block_bytes: meta.block_bytes(), mask })
+    }
+
+    /// Number of ranks (tokens without separators).
+    pub fn ranks(&self) -> usize {
+        self.meta.ranks as usize
+    }
+
+    /// The token stream, separators included.
+    pub fn tokens(&self) -> &'a [T] {
+        self.tokens
+    }
+
+    /// The description the view was opened with.
+    pub fn meta(&self) -> &SuffixMeta {
+        &self.meta
+    }
+
+    /// Number of suffixes in block `b`.
+    #[inline(always)]
+    pub(super) fn block_len(&self, b: usize) -> usize {
+        (self.ranks() - b * BLOCK).min(BLOCK)
+    }
+
+    /// The branch bytes of block `b`.
+    #[inline(always)]
+    pub(super) fn branches(&self, b: usize) -> &'a [u8; BLOCK] {
+        let at = b * self.block_bytes;
+        self.blocks[at..at + BLOCK].try_into().expect("BLOCK bytes")
+    }
+
+    /// Position in the stream of the suffix at `rank`.
+    #[inline(always)]
+    pub fn position(&self, rank: usize) -> usize {
+        let bit = (rank % BLOCK) * self.meta.pointer_bits as usize;
+        let at = rank / BLOCK * self.block_bytes + BLOCK + (bit >> 3);
+        let word = u64::from_le_bytes(self.blocks[at..at + 8].try_into().expect("8 bytes"));
+        ((word >> (bit & 7)) & self.mask) as usize
+    }
+
+    /// The suffix at `rank`.
+    #[inline(always)]
+    pub fn suffix(&self, rank: usize) -> &'a [T] {
+        self.tokens.get(self.position(rank)..).unwrap_or(&[])
+    }
+
+    /// Number of blocks whose key is less than `x` (`or_equal`: or equal to it).
+    #[inline(always)]
+    pub(super) fn blocks_below(&self, x: u64, or_equal: bool) -> usize {
+        let mut node = 0;
+        for level in (0..self.height).rev() {
+            let count = self.keys_below(level, node, x, or_equal);
+            if count == 0 {
+                return 0;
+            }
+            node = node * FANOUT + count - 1;
+        }
+        (node + 1).min(self.meta.blocks())
+    }
+
+    /// Number of keys of node `node` of `level` that are less than `x` (or equal to it).
+    #[inline(always)]
+    pub(super) fn keys_below(&self, level: usize, node: usize, x: u64, or_equal: bool) -> usize {
+        let Some(keys) = self.levels[level].get(node * FANOUT..node * FANOUT + FANOUT) else { return 0 };
+        if or_equal {
+            keys.iter().map(|&k| (k <= x) as usize).sum()
+        } else {
+            keys.iter().map(|&k| (k < x) as usize).sum()
+        }
+    }
+
+    /// Number of levels of the top.
+    #[inline(always)]
+    pub(super) fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Loads the lines of a node of the top ahead of use.
+    #[inline(always)]
+    pub(super) fn prefetch_node(&self, level: usize, node: usize) {
+        prefetch(self.levels[level], node * FANOUT);
+        prefetch(self.levels[level], node * FANOUT + 8);
+    }
+
+    /// Loads the lines of a block ahead of use.
+    #[inline(always)]
+    pub(super) fn prefetch_block(&self, b: usize) {
+        let at = b * self.block_bytes;
+        let mut line = 0;
+        while line < self.block_bytes + 63 {
+            prefetch(self.blocks, at + line);
+            line += 64;
+        }
+    }
+
+    /// Loads the first line of the suffix at stream position `at` ahead of use.
+    #[inline(always)]
+    pub(super) fn prefetch_stream(&self, at: usize) {
+        prefetch(self.tokens, at);
+    }
+}

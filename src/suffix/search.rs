@@ -1,0 +1,349 @@
+//! Intervals and longest matches.
+//!
+//! # How a query is located
+//!
+//! The query's bits, padded with zeros, are looked up among the keys of the top level. For a query of at most 64 bits that
+//! alone says which blocks' first suffixes begin with it; both ends of the interval are then found in the branch bytes,
+//! without reading the stream. Otherwise one block is left, and its branch bytes are read as a Patricia trie: descending by the
+//! query's bits ends at the suffix that shares the longest prefix with the query among all of the block, if any
+//! shares anything at all; comparing the query with that one suffix tells how long the shared prefix is, and the branch bytes
+//! then tell where the query belongs and how far the suffixes that begin with it reach.
+//!
+//! Where many blocks have the same key, their first suffixes are compared with the query by bisection.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use super::Token;
+use super::bits::{self, Prefix};
+use super::layout::{BLOCK, SuffixView};
+
+/// Where a query stands in a block.
+pub(super) struct Place {
+    /// Slot of the suffix compared with the query: none of the block shares a longer prefix with it.
+    pub slot: usize,
+    /// Tokens the query shares with that suffix.
+    pub tokens: usize,
+    /// First slot whose suffix is not less than the query (the block's length if all are).
+    pub lower: usize,
+}
+
+/// A query prepared for searching.
+#[derive(Clone, Copy)]
+pub(super) struct Query<'q, T> {
+    pub tokens: &'q [T],
+    pub bits: u32,
+    pub prefix: Prefix,
+}
+
+impl<'q, T: Token> Query<'q, T> {
+    #[inline(always)]
+    pub fn new(tokens: &'q [T], token_bits: u32) -> Self {
+        Query { tokens, bits: (tokens.len() as u32).saturating_mul(token_bits), prefix: bits::pack(tokens, token_bits) }
+    }
+    /// The least key of a suffix that begins with the query.
+    #[inline(always)]
+    pub fn low(&self) -> u64 {
+        self.prefix[0]
+    }
+    /// The greatest key of a suffix that begins with the query.
+    #[inline(always)]
+    pub fn high(&self) -> u64 {
+        if self.bits >= 64 { self.prefix[0] } else { self.prefix[0] | (u64::MAX >> self.bits) }
+    }
+}
+
+/// Descends the branch bytes of a block's first `len` suffixes by the bits of `query`: the slot reached.
+#[inline(always)]
+pub(super) fn descend(branches: &[u8; BLOCK], len: usize, query: &Prefix) -> usize {
+    let mut at = 0;
+    let mut i = 1;
+    while i < len {
+        let branch = branches[i];
+        // At the cap, which bit differs is not known; such suffixes stay together, behind the first of them.
+        if branch != 255 && bits::bit(query, branch) {
+            at = i;
+            i += 1;
+        } else {
+            i += 1;
+            while i < len && branches[i] > branch {
+                i += 1;
+            }
+        }
+    }
+    at
+}
+
+/// First slot after `from` whose branch byte is below `limit`, or `len`.
+#[inline(always)]
+pub(super) fn run_end(branches: &[u8; BLOCK], len: usize, from: usize, limit: u32) -> usize {
+    let mut mask = 0u64;
+    for (i, &b) in branches.iter().enumerate() {
+        mask |= (((b as u32) < limit) as u64) << i;
+    }
+    let rest = mask.checked_shr(from as u32 + 1).unwrap_or(0);
+    if rest == 0 { len } else { (from + 1 + rest.trailing_zeros() as usize).min(len) }
+}
+
+/// Last slot at or before `from` whose branch byte is below `limit`, or 0: the start of the run that `from` belongs to.
+#[inline(always)]
+pub(super) fn run_start(branches: &[u8; BLOCK], from: usize, limit: u32) -> usize {
+    let mut mask = 0u64;
+    for (i, &b) in branches.iter().enumerate() {
+        mask |= (((b as u32) < limit) as u64) << i;
+    }
+    let rest = mask << (63 - from as u32);
+    from.saturating_sub(rest.leading_zeros() as usize)
+}
+
+/// A longest match: how many tokens of the query occur, and a rank where they do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Longest {
+    pub tokens: usize,
+    pub rank: usize,
+}
+
+impl<'a, T: Token> SuffixView<'a, T> {
+    /// Ranks of the suffixes that begin with `query`. An empty query has all of them. The query must not contain the separator.
+    ///
+    /// Cost: the top level, one or two blocks, and for queries longer than 64 bits one read of the stream; more where more than
+    /// 64 suffixes share the query's first 64 bits.
+    pub fn interval(&self, query: &[T]) -> Range<usize> {
+        if query.is_empty() {
+            return 0..self.ranks();
+        }
+        if self.ranks() == 0 {
+            return 0..0;
+        }
+        let q = Query::new(query, self.meta.token_bits);
+        let low = self.blocks_below(q.low(), false);
+        let high = self.blocks_below(q.high(), true);
+        if low > 0 {
+            self.prefetch_block(low - 1);
+        }
+        self.interval_between(&q, low, high)
+    }
+
+    /// [`interval`](Self::interval), given how many blocks' keys are below the query's least key and at most its greatest.
+    #[inline(always)]
+    pub(super) fn interval_between(&self, q: &Query<T>, low: usize, high: usize) -> Range<usize> {
+        if q.bits <= 64 && low < high {
+            // The first suffixes of blocks low..high begin with the query.
+            return self.extend_left(low, q.bits)..self.extend_right(high - 1, 0, q.bits);
+        }
+        if low == high {
+            // No block's first suffix begins with the query: the interval is inside one block.
+            return if low == 0 { 0..0 } else { self.interval_in(q, low - 1) };
+        }
+        self.interval_among(q, low, high)
+    }
+
+    /// Start of the run of suffixes sharing `bits` bits that the first suffix of block `b` belongs to, given that it
+    /// starts in block `b - 1` or at `b`.
+    fn extend_left(&self, b: usize, bits: u32) -> usize {
+        if b == 0 || (self.branches(b)[0] as u32) < bits {
+            return b * BLOCK;
+        }
+        (b - 1) * BLOCK + run_start(self.branches(b - 1), BLOCK - 1, bits)
+    }
+
+    /// End of the run of suffixes sharing `bits` bits that slot `slot` of block `b` belongs to, given that it ends in that block.
+    fn extend_right(&self, b: usize, slot: usize, bits: u32) -> usize {
+        b * BLOCK + run_end(self.branches(b), self.block_len(b), slot, bits)
+    }
+
+    /// The interval, given that it lies inside block `b` (whose first suffix is less than the query).
+    #[inline(always)]
+    pub(super) fn interval_in(&self, q: &Query<T>, b: usize) -> Range<usize> {
+        let len = self.block_len(b);
+        let slot = descend(self.branches(b), len, &q.prefix);
+        self.verify_in(q, b, slot)
+    }
+
+    /// The interval inside block `b`, given the slot that [`descend`] reached.
+    #[inline(always)]
+    pub(super) fn verify_in(&self, q: &Query<T>, b: usize, slot: usize) -> Range<usize> {
+        let rank = b * BLOCK + slot;
+        if q.bits <= 255 {
+            if !self.suffix(rank).starts_with(q.tokens) {
+                return rank..rank;
+            }
+            return rank..self.extend_right(b, slot, q.bits);
+        }
+        // Beyond the cap: the suffixes that share 255 bits stand together from `slot` on.
+        let end = self.extend_right(b, slot, 255);
+        self.bisect(q.tokens, rank..end)
+    }
+
+    /// The interval when blocks `low..high` have the same key as a query longer than that key.
+    #[cold]
+    fn interval_among(&self, q: &Query<T>, low: usize, high: usize) -> Range<usize> {
+        let first = self.partition(low..high, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less);
+        let last = self.partition(first..high, |b| self.order(b * BLOCK, q.tokens) != Ordering::Greater);
+        let start = if first == 0 {
+            0
+        } else if q.bits <= 255 && first < last {
+            self.extend_left(first, q.bits)
+        } else {
+            let inside = self.interval_in(q, first - 1);
+            if !inside.is_empty() {
+                inside.start
+            } else if first < last {
+                first * BLOCK
+            } else {
+                return inside;
+            }
+        };
+        let end = if first == last {
+            // Nothing begins with the query but inside block first - 1.
+            if first == 0 {
+                return 0..0;
+            }
+            return self.interval_in(q, first - 1);
+        } else if q.bits <= 255 {
+            self.extend_right(last - 1, 0, q.bits)
+        } else {
+            let from = (last - 1) * BLOCK;
+            let to = self.extend_right(last - 1, 0, 255);
+            self.partition(from..to, |r| self.order(r, q.tokens) != Ordering::Greater)
+        };
+        start..end
+    }
+
+    /// How the suffix at `rank` compares with `query`; `Equal` when it begins with it.
+    pub(super) fn order(&self, rank: usize, query: &[T]) -> Ordering {
+        let suffix = self.suffix(rank);
+        let n = bits::common_tokens(suffix, query);
+        match (suffix.get(n), query.get(n)) {
+            (_, None) => Ordering::Equal,
+            (None, Some(_)) => Ordering::Less,
+            (Some(a), Some(b)) => a.cmp(b),
+        }
+    }
+
+    fn bisect(&self, query: &[T], ranks: Range<usize>) -> Range<usize> {
+        let start = self.partition(ranks.clone(), |r| self.order(r, query) == Ordering::Less);
+        let end = self.partition(start..ranks.end, |r| self.order(r, query) != Ordering::Greater);
+        start..end
+    }
+
+    /// First index of `range` for which `below` is false.
+    fn partition(&self, range: Range<usize>, below: impl Fn(usize) -> bool) -> usize {
+        let (mut lo, mut hi) = (range.start, range.end);
+        while lo < hi {
+            let mid = lo + (hi - lo) / 2;
+            if below(mid) { lo = mid + 1 } else { hi = mid }
+        }
+        lo
+    }
+
+    /// The longest prefix of `query` that occurs in the stream, and a rank where it does. The separator in a query matches nothing.
+    pub fn longest(&self, query: &[T]) -> Longest {
+        let query = self.until_separator(query);
+        if query.is_empty() || self.ranks() == 0 {
+            return Longest::default();
+        }
+        let q = Query::new(query, self.meta.token_bits);
+        let low = self.blocks_below(q.low(), false);
+        let high = if q.bits <= 64 { low } else { self.blocks_below(q.high(), true) };
+        self.longest_between(&q, low, high)
+    }
+
+    /// `query` up to its first separator.
+    pub(super) fn until_separator<'q>(&self, query: &'q [T]) -> &'q [T] {
+        let sep = self.meta.separator;
+        match query.iter().position(|t| t.id() >= sep) {
+            Some(end) => &query[..end],
+            None => query,
+        }
+    }
+
+    pub(super) fn longest_between(&self, q: &Query<T>, low: usize, high: usize) -> Longest {
+        // The block before the first one whose first suffix is not less than the query.
+        let next = if low == high {
+            low
+        } else {
+            self.partition(low..high, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less)
+        };
+        let mut best = Longest::default();
+        let mut at_end = true;
+        if next > 0 {
+            let b = next - 1;
+            let place = self.place(q, b);
+            best = Longest { tokens: place.tokens, rank: b * BLOCK + place.slot };
+            at_end = place.lower == self.block_len(b);
+        }
+        if at_end && best.tokens < q.tokens.len() && next < self.meta.blocks() {
+            let tokens = bits::common_tokens(self.suffix(next * BLOCK), q.tokens);
+            if tokens > best.tokens {
+                best = Longest { tokens, rank: next * BLOCK };
+            }
+        }
+        best
+    }
+
+    /// Locates a query in block `b`.
+    #[inline(always)]
+    pub(super) fn place(&self, q: &Query<T>, b: usize) -> Place {
+        let slot = descend(self.branches(b), self.block_len(b), &q.prefix);
+        self.place_at(q, b, slot)
+    }
+
+    /// Locates a query in block `b`, given the slot that [`descend`] reached.
+    #[inline(always)]
+    pub(super) fn place_at(&self, q: &Query<T>, b: usize, slot: usize) -> Place {
+        let len = self.block_len(b);
+        let branches = self.branches(b);
+        let suffix = self.suffix(b * BLOCK + slot);
+        let tokens = bits::common_tokens(suffix, q.tokens);
+        let w = self.meta.token_bits;
+        let Some(&wanted) = q.tokens.get(tokens) else {
+            return Place { slot, tokens, lower: slot };
+        };
+        let (shared, greater) = match suffix.get(tokens) {
+            None => (tokens as u32 * w, true),
+            Some(&t) => {
+                let differ = (t.id() ^ wanted.id()) << (32 - w);
+                (tokens as u32 * w + differ.leading_zeros(), wanted > t)
+            }
+        };
+        if shared < 255 {
+            let lower =
+                if greater { run_end(branches, len, slot, shared + 1) } else { run_start(branches, slot, shared + 1) };
+            return Place { slot, tokens, lower };
+        }
+        // Beyond the cap: bisect the suffixes that share 255 bits.
+        let from = b * BLOCK + slot;
+        let end = self.extend_right(b, slot, 255);
+        let lower = self.partition(from..end, |r| self.order(r, q.tokens) == Ordering::Less);
+        let mut best = Place { slot, tokens, lower: lower - b * BLOCK };
+        for r in [lower.saturating_sub(1).max(from), lower.min(end - 1)] {
+            let shared = bits::common_tokens(self.suffix(r), q.tokens);
+            if shared > best.tokens {
+                best.tokens = shared;
+                best.slot = r - b * BLOCK;
+            }
+        }
+        best
+    }
+
+    /// The interval of the suffixes that share their first `tokens` tokens with the one at `rank`.
+    ///
+    /// Cost: the branch bytes around `rank`; a search where the interval leaves the block or is longer than they tell.
+    pub fn interval_around(&self, rank: usize, tokens: usize) -> Range<usize> {
+        let bits = (tokens as u64 * self.meta.token_bits as u64).min(u32::MAX as u64) as u32;
+        let b = rank / BLOCK;
+        if bits <= 255 {
+            let (branches, len) = (self.branches(b), self.block_len(b));
+            let start = run_start(branches, rank % BLOCK, bits);
+            let end = run_end(branches, len, rank % BLOCK, bits);
+            let starts_here = start > 0 || b == 0 || (branches[0] as u32) < bits;
+            let ends_here = end < len || b + 1 >= self.meta.blocks() || (self.branches(b + 1)[0] as u32) < bits;
+            if starts_here && ends_here {
+                return b * BLOCK + start..b * BLOCK + end;
+            }
+        }
+        let suffix = self.suffix(rank);
+        self.interval(&suffix[..tokens.min(suffix.len())])
+    }
+}

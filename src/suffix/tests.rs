@@ -1,0 +1,187 @@
+//! The suffix array against a brute-force scan.
+
+use proptest::prelude::*;
+
+use super::layout::{self, SuffixMeta};
+use super::search::Longest;
+use super::{SuffixView, Token, sort};
+
+struct Built<T> {
+    stream: Vec<T>,
+    blocks: Vec<u8>,
+    top: Vec<u64>,
+    meta: SuffixMeta,
+}
+
+impl<T: Token> Built<T> {
+    fn new(documents: &[Vec<u32>], sep: u32) -> Self {
+        let mut stream = Vec::new();
+        for d in documents {
+            stream.extend(d.iter().map(|&t| T::from_id(t)));
+            stream.push(T::from_id(sep));
+        }
+        let meta = SuffixMeta::new(stream.len() as u64, documents.len() as u64, sep);
+        let sa = sort::suffix_array(&stream, sep).unwrap();
+        let mut blocks = Vec::new();
+        let top = layout::write(&stream, &sa, &meta, &mut blocks).unwrap();
+        Built { stream, blocks, top, meta }
+    }
+    fn view(&self) -> SuffixView<'_, T> {
+        SuffixView::new(&self.stream, &self.blocks, &self.top, self.meta).unwrap()
+    }
+    fn count(&self, q: &[T]) -> usize {
+        if q.is_empty() {
+            return self.meta.ranks as usize;
+        }
+        self.stream.windows(q.len()).filter(|w| *w == q).count()
+    }
+    fn longest(&self, q: &[T]) -> usize {
+        (0..=q.len())
+            .rev()
+            .find(|&n| !q[..n].iter().any(|t| t.id() >= self.meta.separator) && self.count(&q[..n]) > 0)
+            .unwrap_or(0)
+    }
+    fn check(&self, q: &[T]) {
+        let v = self.view();
+        let sep = self.meta.separator;
+        if !q.iter().any(|t| t.id() >= sep) {
+            let r = v.interval(q);
+            assert_eq!(r.len(), self.count(q), "count of {q:?}");
+            for rank in r.clone() {
+                assert!(v.suffix(rank).starts_with(q));
+            }
+            if !r.is_empty() {
+                let next = v.next_tokens(r.clone(), q.len());
+                let mut expected = std::collections::BTreeMap::<u32, u64>::new();
+                if q.is_empty() {
+                    for t in self.stream.iter().filter(|t| t.id() != sep) {
+                        *expected.entry(t.id()).or_default() += 1;
+                    }
+                } else {
+                    for w in self.stream.windows(q.len() + 1).filter(|w| w.starts_with(q)) {
+                        *expected.entry(w[q.len()].id()).or_default() += 1;
+                    }
+                }
+                assert_eq!(
+                    next.iter().map(|n| (n.token, n.count)).collect::<Vec<_>>(),
+                    expected.into_iter().collect::<Vec<_>>(),
+                    "next of {q:?}"
+                );
+            }
+        }
+        let l = v.longest(q);
+        assert_eq!(l.tokens, self.longest(q), "longest of {q:?}");
+        self.check_longest(q, l);
+    }
+    fn check_longest(&self, q: &[T], l: Longest) {
+        let v = self.view();
+        if l.tokens > 0 {
+            assert!(v.suffix(l.rank).starts_with(&q[..l.tokens]));
+            assert_eq!(
+                v.interval_around(l.rank, l.tokens).len(),
+                self.count(&q[..l.tokens]),
+                "count of the longest match of {q:?}"
+            );
+        }
+    }
+    fn check_batch(&self, queries: &[Vec<T>], text: &[T]) {
+        let v = self.view();
+        let valid: Vec<&[T]> = queries.iter().map(|q| v.until_separator(q)).collect();
+        for (q, r) in valid.iter().zip(v.intervals(&valid)) {
+            assert_eq!(r.len(), self.count(q), "batched count of {q:?}");
+        }
+        for (i, l) in v.longest_at_each(text, usize::MAX).into_iter().enumerate() {
+            assert_eq!(l.tokens, self.longest(&text[i..]), "batched longest at {i}");
+            self.check_longest(&text[i..], l);
+        }
+    }
+}
+
+/// Documents over a small alphabet, with long repeats, so that every path (equal keys, capped branch bytes) is taken.
+fn documents(alphabet: u32) -> impl Strategy<Value = Vec<Vec<u32>>> {
+    let piece = prop_oneof![
+        prop::collection::vec(0..alphabet, 0..60),
+        (0..alphabet, 1..200usize).prop_map(|(t, n)| vec![t; n]),
+        (prop::collection::vec(0..alphabet, 1..40), 1..8usize).prop_map(|(p, n)| p.repeat(n)),
+    ];
+    prop::collection::vec(piece, 1..8).prop_flat_map(|pieces| {
+        let n = pieces.len();
+        prop::collection::vec(0..n, 1..14).prop_map(move |order| order.iter().map(|&i| pieces[i].clone()).collect())
+    })
+}
+
+fn run<T: Token>(documents: &[Vec<u32>], sep: u32, picks: &[(usize, usize, u32)]) {
+    let built = Built::<T>::new(documents, sep);
+    let mut queries = vec![vec![]];
+    for &(at, n, change) in picks {
+        let at = at % built.stream.len();
+        let mut q: Vec<T> = built.stream[at..].iter().take(n).copied().collect();
+        queries.push(q.clone());
+        if let Some(last) = q.last_mut() {
+            *last = T::from_id(change % sep);
+        }
+        queries.push(q);
+    }
+    for q in &queries {
+        built.check(q);
+    }
+    let text: Vec<T> = queries.iter().take(9).flatten().copied().collect();
+    built.check_batch(&queries, &text);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #[test]
+    fn bytes_equal_brute_force(d in documents(4), picks in prop::collection::vec((0..10_000usize, 0..60usize, 0..300u32), 1..12)) {
+        run::<u8>(&d, 255, &picks);
+    }
+    #[test]
+    fn narrow_equal_brute_force(d in documents(3), picks in prop::collection::vec((0..10_000usize, 0..60usize, 0..300u32), 1..12)) {
+        run::<u16>(&d, 50_257, &picks);
+    }
+    #[test]
+    fn wide_equal_brute_force(d in documents(300), picks in prop::collection::vec((0..10_000usize, 0..60usize, 0..70_000u32), 1..12)) {
+        run::<u32>(&d, 200_000, &picks);
+    }
+    #[test]
+    fn tiny_vocabulary_equal_brute_force(d in documents(2), picks in prop::collection::vec((0..10_000usize, 0..300usize, 0..9u32), 1..12)) {
+        run::<u16>(&d, 2, &picks);
+    }
+}
+
+#[test]
+fn empty_and_single_streams() {
+    for documents in [vec![], vec![vec![]], vec![vec![], vec![]], vec![vec![7]], vec![vec![7], vec![], vec![7, 7]]] {
+        let built = Built::<u16>::new(&documents, 100);
+        for q in [&[][..], &[7], &[7, 7], &[8], &[0], &[99], &[7, 8], &[100]] {
+            built.check(q);
+        }
+    }
+}
+
+#[test]
+fn query_before_and_after_every_suffix() {
+    let built = Built::<u16>::new(&[vec![5, 6, 7], vec![5, 6]], 100);
+    assert_eq!(built.view().longest(&[5, 6, 0]).tokens, 2);
+    assert_eq!(built.view().longest(&[1, 5]).tokens, 0);
+    assert_eq!(built.view().longest(&[7, 0]).tokens, 1);
+    assert_eq!(built.view().longest(&[99]).tokens, 0);
+}
+
+#[test]
+fn repeats_are_linear_and_right() {
+    let byte = vec![65u32; 600_000];
+    let built = Built::<u8>::new(&[byte], 255);
+    let v = built.view();
+    assert_eq!(v.interval(&[65; 1000]).len(), 600_000 - 999);
+    assert_eq!(v.longest(&[65; 3000]).tokens, 3000);
+    let document: Vec<u32> = (0..100_000u32).map(|i| i.wrapping_mul(2_654_435_761) >> 20).collect();
+    let built = Built::<u16>::new(&vec![document.clone(); 20], 5000);
+    let v = built.view();
+    let q: Vec<u16> = document[500..900].iter().map(|&t| t as u16).collect();
+    for n in [1, 3, 4, 5, 19, 20, 21, 400] {
+        assert_eq!(v.interval(&q[..n]).len(), built.count(&q[..n]), "n = {n}");
+        assert_eq!(v.intervals(&[&q[..n]])[0].len(), built.count(&q[..n]), "n = {n}");
+    }
+    assert_eq!(v.longest(&q).tokens, 400);
+}
