@@ -10,6 +10,10 @@ pub mod ann;
 pub mod corpus;
 pub mod embed;
 pub mod error;
+pub mod format;
+pub mod index;
+pub mod shard;
+pub mod store;
 pub mod tokenize;
 
 pub use error::{Error, Result};
