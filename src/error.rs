@@ -22,7 +22,7 @@ pub enum Error {
     Corrupt { path: PathBuf, offset: u64, what: String },
 
     /// A block's checksum does not match its bytes.
-    #[error("{}: checksum mismatch in block {block}: expected {expected:016x}, found {found:016x}", path.display())]
+    #[error("{}: checksum mismatch in block {block} (from byte {}): expected {expected:016x}, found {found:016x}", path.display(), 64 + block * 1_048_576)]
     Checksum { path: PathBuf, block: u64, expected: u64, found: u64 },
 
     /// A file was written by a newer, incompatible version of the format.

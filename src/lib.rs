@@ -6,11 +6,24 @@
 //! Modules, from low to high; each imports only from those before it.
 #![deny(unsafe_code)]
 
-pub mod ann;
-pub mod corpus;
-pub mod embed;
 pub mod error;
-pub mod suffix;
+
+pub mod format;
+
+pub mod store;
+
+pub mod corpus;
+
 pub mod tokenize;
+
+pub mod suffix;
+
+pub mod embed;
+
+pub mod ann;
+
+pub mod shard;
+
+pub mod index;
 
 pub use error::{Error, Result};

@@ -93,7 +93,7 @@ impl<T: Token> SuffixView<'_, T> {
         let b = next - 1;
         let place = self.place_at(q, b, slot);
         let best = Longest { tokens: place.tokens, rank: b * BLOCK + place.slot };
-        if place.lower == self.block_len(b) && best.tokens < q.tokens.len() && next < self.meta.blocks() {
+        if place.lower == self.block_len(b) && best.tokens < q.tokens.len() && next < self.blocks() {
             let tokens = super::bits::common_tokens(self.suffix(next * BLOCK), q.tokens);
             if tokens > best.tokens {
                 return Longest { tokens, rank: next * BLOCK };
@@ -131,7 +131,7 @@ impl<T: Token> SuffixView<'_, T> {
                 }
             }
         }
-        let blocks = self.meta.blocks();
+        let blocks = self.blocks();
         for i in 0..n {
             l.low[i] = l.low[i].wrapping_add(1).min(blocks);
             l.high[i] = l.high[i].wrapping_add(1).min(blocks);

@@ -186,25 +186,25 @@ pub(super) fn prefetch<T>(slice: &[T], at: usize) {
 pub struct SuffixView<'a, T> {
     pub(super) tokens: &'a [T],
     pub(super) blocks: &'a [u8],
-    levels: [&'a [u64]; MAX_LEVELS],
-    height: usize,
+    top: &'a [u64],
     pub(super) meta: SuffixMeta,
-    pub(super) block_bytes: usize,
+    shape: Shape,
+}
+
+/// What a [`SuffixView`] computes once from its description.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// First key of each level in the top.
+    levels: [usize; MAX_LEVELS],
+    height: usize,
+    block_bytes: usize,
+    blocks: usize,
     mask: u64,
 }
 
-impl<'a, T: Token> SuffixView<'a, T> {
-    /// A view of a stream, its blocks and its top, as [`write`] made them. Errors name what disagrees.
-    pub fn new(tokens: &'a [T], blocks: &'a [u8], top: &'a [u64], meta: SuffixMeta) -> Result<Self> {
-        let check = |what: &str, got: u64, expected: u64| {
-            if got == expected {
-                Ok(())
-            } else {
-                Err(Error::invalid(format!("suffix array: {what} is {got}, expected {expected}")))
-            }
-        };
-        check("stream length", tokens.len() as u64, meta.stream)?;
-        check("token bits", meta.token_bits as u64, bits::token_bits(meta.separator) as u64)?;
+impl Shape {
+    /// The shape of a suffix array with this description. Errors when its numbers contradict one another.
+    pub fn new(meta: &SuffixMeta) -> Result<Shape> {
         if meta.ranks > meta.stream {
             return Err(Error::invalid(format!(
                 "suffix array: {} ranks in a stream of {} tokens",
@@ -212,22 +212,61 @@ impl<'a, T: Token> SuffixView<'a, T> {
             )));
         }
         let expected = SuffixMeta::new(meta.stream, meta.stream - meta.ranks, meta.separator);
-        check("pointer bits", meta.pointer_bits as u64, expected.pointer_bits as u64)?;
-        check("blocks length", blocks.len() as u64, meta.blocks_bytes() as u64)?;
-        check("top length", top.len() as u64, meta.top_keys() as u64)?;
+        if *meta != expected {
+            return Err(Error::invalid(format!("suffix array: the description {meta:?} should be {expected:?}")));
+        }
+        if meta.pointer_bits > 32 {
+            return Err(Error::invalid(format!(
+                "suffix array: a stream of {} tokens is longer than a shard can be",
+                meta.stream
+            )));
+        }
         let sizes = meta.levels();
+        let mut levels = [0; MAX_LEVELS];
         if sizes.len() > MAX_LEVELS {
             return Err(Error::invalid("suffix array: the top level has too many levels"));
         }
-        let mut levels: [&[u64]; MAX_LEVELS] = [&[]; MAX_LEVELS];
-        let mut rest = top;
+        let mut at = 0;
         for (level, size) in levels.iter_mut().zip(&sizes) {
-            let (head, tail) = rest.split_at(*size);
-            *level = head;
-            rest = tail;
+            *level = at;
+            at += size;
         }
-        let mask = (1u64 << meta.pointer_bits) - 1;
-        Ok(SuffixView { tokens, blocks, levels, height: sizes.len(), meta, block_bytes: meta.block_bytes(), mask })
+        Ok(Shape {
+            levels,
+            height: sizes.len(),
+            block_bytes: meta.block_bytes(),
+            blocks: meta.blocks(),
+            mask: (1u64 << meta.pointer_bits) - 1,
+        })
+    }
+}
+
+impl<'a, T: Token> SuffixView<'a, T> {
+    /// A view of a stream, its blocks and its top, as [`write`] made them. Errors name what disagrees.
+    pub fn new(tokens: &'a [T], blocks: &'a [u8], top: &'a [u64], meta: SuffixMeta) -> Result<Self> {
+        let view = SuffixView { tokens, blocks, top, shape: Shape::new(&meta)?, meta };
+        view.check()?;
+        Ok(view)
+    }
+
+    /// Checks every length against the description.
+    pub fn check(&self) -> Result<()> {
+        for (what, got, expected) in [
+            ("stream length", self.tokens.len() as u64, self.meta.stream),
+            ("blocks length", self.blocks.len() as u64, self.meta.blocks_bytes() as u64),
+            ("top length", self.top.len() as u64, self.meta.top_keys() as u64),
+        ] {
+            if got != expected {
+                return Err(Error::invalid(format!("suffix array: {what} is {got}, expected {expected}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A view over parts that [`check`](Self::check) has accepted before; costs nothing.
+    #[inline(always)]
+    pub fn from_checked(tokens: &'a [T], blocks: &'a [u8], top: &'a [u64], meta: SuffixMeta, shape: Shape) -> Self {
+        SuffixView { tokens, blocks, top, meta, shape }
     }
 
     /// Number of ranks (tokens without separators).
@@ -254,7 +293,7 @@ impl<'a, T: Token> SuffixView<'a, T> {
     /// The branch bytes of block `b`.
     #[inline(always)]
     pub(super) fn branches(&self, b: usize) -> &'a [u8; BLOCK] {
-        let at = b * self.block_bytes;
+        let at = b * self.shape.block_bytes;
         self.blocks[at..at + BLOCK].try_into().expect("BLOCK bytes")
     }
 
@@ -262,9 +301,9 @@ impl<'a, T: Token> SuffixView<'a, T> {
     #[inline(always)]
     pub fn position(&self, rank: usize) -> usize {
         let bit = (rank % BLOCK) * self.meta.pointer_bits as usize;
-        let at = rank / BLOCK * self.block_bytes + BLOCK + (bit >> 3);
+        let at = rank / BLOCK * self.shape.block_bytes + BLOCK + (bit >> 3);
         let word = u64::from_le_bytes(self.blocks[at..at + 8].try_into().expect("8 bytes"));
-        ((word >> (bit & 7)) & self.mask) as usize
+        ((word >> (bit & 7)) & self.shape.mask) as usize
     }
 
     /// The suffix at `rank`.
@@ -277,20 +316,21 @@ impl<'a, T: Token> SuffixView<'a, T> {
     #[inline(always)]
     pub(super) fn blocks_below(&self, x: u64, or_equal: bool) -> usize {
         let mut node = 0;
-        for level in (0..self.height).rev() {
+        for level in (0..self.shape.height).rev() {
             let count = self.keys_below(level, node, x, or_equal);
             if count == 0 {
                 return 0;
             }
             node = node * FANOUT + count - 1;
         }
-        (node + 1).min(self.meta.blocks())
+        (node + 1).min(self.shape.blocks)
     }
 
     /// Number of keys of node `node` of `level` that are less than `x` (or equal to it).
     #[inline(always)]
     pub(super) fn keys_below(&self, level: usize, node: usize, x: u64, or_equal: bool) -> usize {
-        let Some(keys) = self.levels[level].get(node * FANOUT..node * FANOUT + FANOUT) else { return 0 };
+        let at = self.shape.levels[level] + node * FANOUT;
+        let Some(keys) = self.top.get(at..at + FANOUT) else { return 0 };
         if or_equal {
             keys.iter().map(|&k| (k <= x) as usize).sum()
         } else {
@@ -298,25 +338,32 @@ impl<'a, T: Token> SuffixView<'a, T> {
         }
     }
 
+    /// Number of blocks.
+    #[inline(always)]
+    pub(super) fn blocks(&self) -> usize {
+        self.shape.blocks
+    }
+
     /// Number of levels of the top.
     #[inline(always)]
     pub(super) fn height(&self) -> usize {
-        self.height
+        self.shape.height
     }
 
     /// Loads the lines of a node of the top ahead of use.
     #[inline(always)]
     pub(super) fn prefetch_node(&self, level: usize, node: usize) {
-        prefetch(self.levels[level], node * FANOUT);
-        prefetch(self.levels[level], node * FANOUT + 8);
+        let at = self.shape.levels[level] + node * FANOUT;
+        prefetch(self.top, at);
+        prefetch(self.top, at + 8);
     }
 
     /// Loads the lines of a block ahead of use.
     #[inline(always)]
     pub(super) fn prefetch_block(&self, b: usize) {
-        let at = b * self.block_bytes;
+        let at = b * self.shape.block_bytes;
         let mut line = 0;
-        while line < self.block_bytes + 63 {
+        while line < self.shape.block_bytes + 63 {
             prefetch(self.blocks, at + line);
             line += 64;
         }

@@ -273,7 +273,7 @@ impl<'a, T: Token> SuffixView<'a, T> {
             best = Longest { tokens: place.tokens, rank: b * BLOCK + place.slot };
             at_end = place.lower == self.block_len(b);
         }
-        if at_end && best.tokens < q.tokens.len() && next < self.meta.blocks() {
+        if at_end && best.tokens < q.tokens.len() && next < self.blocks() {
             let tokens = bits::common_tokens(self.suffix(next * BLOCK), q.tokens);
             if tokens > best.tokens {
                 best = Longest { tokens, rank: next * BLOCK };
@@ -338,7 +338,7 @@ impl<'a, T: Token> SuffixView<'a, T> {
             let start = run_start(branches, rank % BLOCK, bits);
             let end = run_end(branches, len, rank % BLOCK, bits);
             let starts_here = start > 0 || b == 0 || (branches[0] as u32) < bits;
-            let ends_here = end < len || b + 1 >= self.meta.blocks() || (self.branches(b + 1)[0] as u32) < bits;
+            let ends_here = end < len || b + 1 >= self.blocks() || (self.branches(b + 1)[0] as u32) < bits;
             if starts_here && ends_here {
                 return b * BLOCK + start..b * BLOCK + end;
             }

@@ -1,0 +1,1 @@
+//! Indexes: a directory of shards under a manifest, published generation by generation.

@@ -1,0 +1,3 @@
+//! Shards: immutable, self-contained parts of an index.
+
+pub mod documents;
