@@ -1,3 +1,92 @@
 //! Shards: immutable, self-contained parts of an index.
+//!
+//! - [`documents`]: the original documents, random access.
+//! - [`terms`]: the term dictionary of an open vocabulary.
+//! - [`exact`]: the token stream and its suffix array.
+//! - [`build`]: documents in, a finished shard directory out.
+//!
+//! [`Shard::open`] maps a shard's files; nothing is read until a query touches it.
 
+pub mod build;
 pub mod documents;
+pub mod exact;
+pub mod terms;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::suffix::layout::SuffixMeta;
+use crate::tokenize::TokenizerSpec;
+
+pub use documents::{Documents, StoredDocument};
+pub use exact::ExactIndex;
+pub use terms::Terms;
+
+/// `shard.json`: what a shard is, next to its binary files.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ShardMeta {
+    /// Documents in the shard.
+    pub documents: u64,
+    /// Tokens, separators not counted.
+    pub tokens: u64,
+    /// Bytes of original text.
+    pub text_bytes: u64,
+    /// The tokenizer that made the stream.
+    pub tokenizer: TokenizerSpec,
+    /// Bytes a token takes in `tokens.bin`.
+    pub width: u8,
+    /// Terms in the dictionary of an open vocabulary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<u64>,
+    /// The suffix array's numbers.
+    pub suffix: SuffixMeta,
+}
+
+/// Name of a shard's description.
+pub const SHARD_JSON: &str = "shard.json";
+
+/// An opened shard.
+pub struct Shard {
+    pub dir: PathBuf,
+    pub meta: ShardMeta,
+    pub documents: Documents,
+    pub exact: ExactIndex,
+    /// The dictionary, where the vocabulary is open.
+    pub terms: Option<Terms>,
+}
+
+impl Shard {
+    /// Opens a shard directory: checks headers and lengths of every file, reads none of the payload.
+    pub fn open(dir: &Path) -> Result<Shard> {
+        let path = dir.join(SHARD_JSON);
+        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let meta: ShardMeta = serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(&path, 0, format!("not a shard description: {e}")))?;
+        let documents = Documents::open(dir)?;
+        let exact = ExactIndex::open(dir, &meta)?;
+        let terms = meta.terms.map(|n| Terms::open(dir, n)).transpose()?;
+        if documents.len() as u64 != meta.documents || documents.tokens() != meta.suffix.stream {
+            return Err(Error::corrupt(
+                dir.join(documents::DOCUMENTS_IDX),
+                0,
+                format!(
+                    "it has {} documents over {} positions, {SHARD_JSON} says {} over {}",
+                    documents.len(),
+                    documents.tokens(),
+                    meta.documents,
+                    meta.suffix.stream
+                ),
+            ));
+        }
+        Ok(Shard { dir: dir.to_path_buf(), meta, documents, exact, terms })
+    }
+
+    /// The ids this shard gives to terms: `None` for one it has not seen.
+    pub fn term_id(&self, term: &str) -> Option<u32> {
+        self.terms.as_ref().and_then(|t| t.id(term))
+    }
+
+    /// The separator: no token of a document.
+    pub fn separator(&self) -> u32 {
+        self.meta.suffix.separator
+    }
+}
