@@ -10,6 +10,7 @@
 pub mod build;
 pub mod documents;
 pub mod exact;
+pub mod removed;
 pub mod terms;
 
 use std::path::{Path, PathBuf};

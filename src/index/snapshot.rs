@@ -1,0 +1,116 @@
+//! Snapshots: an opened generation, ready for queries.
+//!
+//! Opening maps every shard and reads the manifest; it costs milliseconds whatever the size. A snapshot stays valid while later
+//! generations are published, because published files never change.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::{IndexDir, Manifest};
+use crate::error::{Error, Result};
+use crate::shard::Shard;
+use crate::shard::removed::RemovedDocuments;
+use crate::tokenize::Tokenizer;
+
+/// Documents taken out by a later generation: which ones, and the exact index of their text.
+pub struct Removal {
+    pub id: String,
+    /// For each shard of the snapshot, the documents it hides.
+    pub documents: RemovedDocuments,
+    /// The removed documents as a shard of their own: its counts are subtracted.
+    pub shard: Shard,
+}
+
+/// A document of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct DocumentRef {
+    /// Number of the shard in the manifest's order.
+    pub shard: u32,
+    /// Number of the document in the shard.
+    pub document: u32,
+}
+
+/// An opened generation.
+pub struct Snapshot {
+    pub dir: IndexDir,
+    pub manifest: Manifest,
+    pub tokenizer: Arc<Tokenizer>,
+    pub shards: Vec<Shard>,
+    pub removals: Vec<Removal>,
+}
+
+impl Snapshot {
+    /// Opens the current generation of the index at `path`.
+    pub fn open(path: &Path) -> Result<Snapshot> {
+        let dir = IndexDir::open(path)?;
+        let manifest = dir.manifest()?;
+        Snapshot::of(dir, manifest)
+    }
+
+    /// Opens generation `number`, if it has not been pruned.
+    pub fn open_generation(path: &Path, number: u64) -> Result<Snapshot> {
+        let dir = IndexDir::open(path)?;
+        let manifest = dir.manifest_of(number)?;
+        Snapshot::of(dir, manifest)
+    }
+
+    fn of(dir: IndexDir, manifest: Manifest) -> Result<Snapshot> {
+        dir.check(&manifest)?;
+        let tokenizer = Arc::new(Tokenizer::from_spec(&manifest.tokenizer)?);
+        let open = |path: std::path::PathBuf| {
+            let shard = Shard::open(&path)?;
+            if shard.meta.tokenizer != manifest.tokenizer {
+                let name = |s: &crate::tokenize::TokenizerSpec| format!("{} {}", s.kind, s.sha256);
+                return Err(Error::TokenizerMismatch { index: name(&manifest.tokenizer), query: name(&shard.meta.tokenizer) });
+            }
+            Ok(shard)
+        };
+        let shards = manifest.shards.par_iter().map(|s| open(dir.shard_dir(&s.id))).collect::<Result<Vec<_>>>()?;
+        let ids: Vec<&str> = manifest.shards.iter().map(|s| s.id.as_str()).collect();
+        let removals = manifest
+            .removed
+            .iter()
+            .map(|r| {
+                let path = dir.removed_dir(&r.id);
+                Ok(Removal { id: r.id.clone(), documents: RemovedDocuments::open(&path, &ids)?, shard: open(path)? })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Snapshot { dir, manifest, tokenizer, shards, removals })
+    }
+
+    /// Whether a document has been removed.
+    pub fn is_removed(&self, d: DocumentRef) -> bool {
+        self.removals.iter().any(|r| r.documents.contains(d.shard as usize, d.document))
+    }
+
+    /// Shards with +1, removed text with -1: an exact count is the signed sum over them.
+    pub(crate) fn signed(&self) -> impl Iterator<Item = (&Shard, i64)> {
+        self.shards.iter().map(|s| (s, 1)).chain(self.removals.iter().map(|r| (&r.shard, -1)))
+    }
+
+    /// Documents with this id that are not removed, in shard order.
+    pub fn find_id(&self, id: &str) -> Result<Vec<DocumentRef>> {
+        let mut out = Vec::new();
+        for (shard, s) in self.shards.iter().enumerate() {
+            for document in s.documents.find_id(id)? {
+                let d = DocumentRef { shard: shard as u32, document };
+                if !self.is_removed(d) {
+                    out.push(d);
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// The stored document; an error when it does not exist or was removed.
+    pub fn document(&self, d: DocumentRef) -> Result<crate::corpus::Document> {
+        let missing = || Error::invalid(format!("there is no document {} in shard {}", d.document, d.shard));
+        let shard = self.shards.get(d.shard as usize).ok_or_else(missing)?;
+        if d.document as usize >= shard.documents.len() || self.is_removed(d) {
+            return Err(missing());
+        }
+        shard.documents.get(d.document)
+    }
+}

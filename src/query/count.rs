@@ -1,0 +1,47 @@
+//! How often n-grams occur.
+
+use rayon::prelude::*;
+
+use super::Ngram;
+use crate::index::Snapshot;
+use crate::with_view;
+
+/// Queries a thread takes at a time in a batch.
+const BATCH: usize = 2048;
+
+impl Snapshot {
+    /// Number of occurrences of `ngram` in the documents of the snapshot; of the empty n-gram, the number of tokens.
+    pub fn count(&self, ngram: &Ngram) -> u64 {
+        let total: i64 = self
+            .signed()
+            .map(|(shard, sign)| sign * with_view!(shard.exact, v => {
+                let query = ngram.resolve(shard);
+                if v.until_separator(&query).len() < query.len() { 0 } else { v.interval(&query).len() as i64 }
+            }))
+            .sum();
+        total.max(0) as u64
+    }
+
+    /// [`count`](Self::count) of each n-gram, in order, on all threads of the current rayon pool with cache misses overlapped.
+    pub fn counts(&self, ngrams: &[Ngram]) -> Vec<u64> {
+        ngrams
+            .par_chunks(BATCH)
+            .flat_map_iter(|part| {
+                let mut totals = vec![0i64; part.len()];
+                for (shard, sign) in self.signed() {
+                    with_view!(shard.exact, v => {
+                        let queries: Vec<Vec<_>> = part.iter().map(|n| n.resolve(shard)).collect();
+                        let known: Vec<&[_]> = queries.iter().map(|q| q.as_slice()).collect();
+                        let cut: Vec<&[_]> = known.iter().map(|q| v.until_separator(q)).collect();
+                        for (i, range) in v.intervals(&cut).into_iter().enumerate() {
+                            if cut[i].len() == known[i].len() {
+                                totals[i] += sign * range.len() as i64;
+                            }
+                        }
+                    });
+                }
+                totals.into_iter().map(|t| t.max(0) as u64)
+            })
+            .collect()
+    }
+}

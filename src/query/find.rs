@@ -1,0 +1,189 @@
+//! Where an n-gram occurs: documents, token and byte offsets, and the original text around each occurrence.
+
+use std::ops::Range;
+
+use super::Ngram;
+use crate::error::Result;
+use crate::index::{DocumentRef, Snapshot};
+use crate::shard::Shard;
+use crate::tokenize::{ByteSpan, TokenizerKind};
+use crate::with_view;
+
+/// Which occurrences to return, and how much text around them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FindOptions {
+    /// Documents to skip.
+    pub offset: usize,
+    /// Documents to return.
+    pub limit: usize,
+    /// Occurrences to show in a document.
+    pub per_document: usize,
+    /// Characters of original text before and after an occurrence.
+    pub context: usize,
+}
+
+impl Default for FindOptions {
+    fn default() -> Self {
+        FindOptions { offset: 0, limit: 10, per_document: 3, context: 80 }
+    }
+}
+
+/// An occurrence: where in the document's text, and the text around it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Occurrence {
+    /// Position of the first token in the document.
+    pub token: u64,
+    /// Bytes of the occurrence in the document's text.
+    pub start_byte: usize,
+    pub end_byte: usize,
+    pub before: String,
+    pub text: String,
+    pub after: String,
+}
+
+/// A document with the n-gram in it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct FoundDocument {
+    #[serde(flatten)]
+    pub document: DocumentRef,
+    pub id: String,
+    pub path: String,
+    pub record: u64,
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Occurrences in this document; the first of them are in `occurrences`.
+    pub count: u64,
+    pub occurrences: Vec<Occurrence>,
+}
+
+/// A page of documents.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Found {
+    /// Occurrences in all documents.
+    pub count: u64,
+    /// Documents with at least one.
+    pub documents: u64,
+    /// Always false: both numbers are exact.
+    pub approximate: bool,
+    /// This page, in shard and document order.
+    pub found: Vec<FoundDocument>,
+    /// `offset` of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_offset: Option<usize>,
+}
+
+/// Occurrences in one document: their token positions in it, sorted.
+pub(super) struct Group {
+    pub document: DocumentRef,
+    pub positions: Vec<u64>,
+}
+
+impl Snapshot {
+    /// Occurrences of `ngram`, grouped by document, in shard, document and position order; removed documents left out.
+    ///
+    /// Cost: one read of the suffix array an occurrence, and a sort.
+    pub(super) fn groups(&self, ngram: &Ngram) -> Vec<Group> {
+        let mut out: Vec<Group> = Vec::new();
+        if ngram.is_empty() {
+            return out;
+        }
+        for (number, shard) in self.shards.iter().enumerate() {
+            let mut at: Vec<u64> = with_view!(shard.exact, v => {
+                let query = ngram.resolve(shard);
+                let range = if v.until_separator(&query).len() < query.len() { 0..0 } else { v.interval(&query) };
+                range.map(|rank| v.position(rank) as u64).collect()
+            });
+            at.sort_unstable();
+            let mut end = 0;
+            let mut start = 0;
+            let mut hidden = false;
+            for p in at {
+                if p >= end {
+                    let Some(document) = shard.documents.document_at(p) else { continue };
+                    let range = shard.documents.token_range(document).unwrap_or(p..p + 1);
+                    (start, end) = (range.start, range.end);
+                    let document = DocumentRef { shard: number as u32, document };
+                    hidden = self.is_removed(document);
+                    if !hidden {
+                        out.push(Group { document, positions: Vec::new() });
+                    }
+                }
+                if let (false, Some(group)) = (hidden, out.last_mut()) {
+                    group.positions.push(p - start);
+                }
+            }
+        }
+        out
+    }
+
+    /// The documents in which `ngram` occurs, a page of them with context.
+    pub fn find(&self, ngram: &Ngram, options: &FindOptions) -> Result<Found> {
+        let groups = self.groups(ngram);
+        let count = groups.iter().map(|g| g.positions.len() as u64).sum();
+        let page = groups.iter().skip(options.offset).take(options.limit);
+        let found = page.map(|g| self.found(g.document, &g.positions, ngram.len(), options)).collect::<Result<Vec<_>>>()?;
+        let end = options.offset.saturating_add(found.len());
+        Ok(Found { count, documents: groups.len() as u64, approximate: false, found, next_offset: (end < groups.len()).then_some(end) })
+    }
+
+    /// A document with occurrences of `tokens` tokens at the given positions.
+    pub(super) fn found(&self, document: DocumentRef, positions: &[u64], tokens: usize, options: &FindOptions) -> Result<FoundDocument> {
+        let shard = &self.shards[document.shard as usize];
+        let stored = shard.documents.get(document.document)?;
+        let shown: Vec<Range<usize>> = positions.iter().take(options.per_document).map(|&p| p as usize..p as usize + tokens).collect();
+        let bytes = self.byte_ranges(&stored.text, &shown)?;
+        let occurrences = shown
+            .iter()
+            .zip(bytes)
+            .map(|(range, bytes)| {
+                let (before, after) = context(&stored.text, &bytes, options.context);
+                Occurrence {
+                    token: range.start as u64,
+                    before: stored.text[before].to_string(),
+                    text: stored.text[bytes.clone()].to_string(),
+                    after: stored.text[after].to_string(),
+                    start_byte: bytes.start,
+                    end_byte: bytes.end,
+                }
+            })
+            .collect();
+        Ok(FoundDocument {
+            document,
+            id: stored.id,
+            path: stored.path,
+            record: stored.record,
+            metadata: stored.metadata,
+            count: positions.len() as u64,
+            occurrences,
+        })
+    }
+
+    /// The original bytes of token ranges of a document's text. Cost: tokenises the text once.
+    pub fn byte_ranges(&self, text: &str, ranges: &[Range<usize>]) -> Result<Vec<Range<usize>>> {
+        let mut spans: Vec<ByteSpan> = Vec::new();
+        match &self.tokenizer.kind {
+            TokenizerKind::Closed(t) => t.encode_spans(text, &mut Vec::new(), &mut spans)?,
+            TokenizerKind::Open(t) => t.terms(text, &mut |_, span| spans.push(span)),
+        }
+        Ok(ranges
+            .iter()
+            .map(|r| {
+                let start = spans.get(r.start).map_or(text.len(), |s| s.start as usize);
+                let end = r.end.checked_sub(1).and_then(|last| spans.get(last)).map_or(start, |s| s.end as usize);
+                start..end.max(start)
+            })
+            .collect())
+    }
+}
+
+/// Up to `n` characters before and after `bytes`.
+pub fn context(text: &str, bytes: &Range<usize>, n: usize) -> (Range<usize>, Range<usize>) {
+    let start = if n == 0 { bytes.start } else { text[..bytes.start].char_indices().rev().nth(n - 1).map_or(0, |(i, _)| i) };
+    let end = text[bytes.end..].char_indices().nth(n).map_or(text.len(), |(i, _)| bytes.end + i);
+    (start..bytes.start, bytes.end..end)
+}
+
+/// Tokens of a document, without its separator.
+pub(super) fn token_range(shard: &Shard, document: u32) -> Range<usize> {
+    let range = shard.documents.token_range(document).unwrap_or(0..0);
+    range.start as usize..(range.end as usize).saturating_sub(1).max(range.start as usize)
+}
