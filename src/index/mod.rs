@@ -1,1 +1,22 @@
 //! Indexes: a directory of shards under a manifest, published generation by generation.
+//!
+//! ```text
+//! INDEX/
+//!   manifest.json            the current generation: settings, shards, removals, every file with its digest
+//!   generations/000042.json  every manifest that was published and not pruned
+//!   shards/<id>/             immutable shards
+//!   removed/<id>/            immutable removals
+//!   tmp/                     what a transaction is writing; emptied by the next one after a crash
+//!   lock                     locked by the one writer
+//! ```
+
+mod generations;
+mod manifest;
+mod publish;
+
+pub use generations::{Keep, Pruned, Verification};
+pub use manifest::{Chunking, CorpusSummary, FileEntry, FormatVersion, Manifest, ManifestSeed, PartEntry};
+pub use publish::{IndexDir, Transaction};
+
+#[cfg(test)]
+mod tests;

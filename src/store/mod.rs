@@ -5,8 +5,10 @@
 //! that moment may leave. Readers do not use a store: they map files.
 
 mod disk;
+mod fault;
 
 pub use disk::DiskStore;
+pub use fault::{FaultStore, Image, Images};
 
 use std::io::Read;
 use std::path::Path;
