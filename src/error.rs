@@ -21,6 +21,10 @@ pub enum Error {
     #[error("{}: corrupt at byte {offset}: {what}", path.display())]
     Corrupt { path: PathBuf, offset: u64, what: String },
 
+    /// An input file is damaged so that nothing after `offset` (bytes as stored on disk) can be read.
+    #[error("{}: damaged near byte {offset}: {what}", path.display())]
+    Damaged { path: PathBuf, offset: u64, what: String },
+
     /// A block's checksum does not match its bytes.
     #[error("{}: checksum mismatch in block {block} (from byte {}): expected {expected:016x}, found {found:016x}", path.display(), 64 + block * 1_048_576)]
     Checksum { path: PathBuf, block: u64, expected: u64, found: u64 },
@@ -95,6 +99,9 @@ impl Error {
                 "run `index-tools verify --index DIR` to list every damaged block; restore the file from a copy or rebuild the shard".into(),
             ),
             Error::NewerFormat { .. } => Some("upgrade priorart, or rebuild the index with this version".into()),
+            Error::Damaged { .. } => Some(
+                "the file is truncated, damaged or not of the kind its name says; make or copy it again (`gzip -t` or `zstd -t` checks it)".into(),
+            ),
             Error::Record { .. } => Some("fix the record, or pass --skip-bad N to tolerate up to N bad records".into()),
             Error::TokenizerMismatch { .. } => Some("query with the index's own tokenizer, or rebuild the index".into()),
             Error::EncoderMismatch { .. } => Some("query with the encoder the index was built with, or rebuild its vectors".into()),

@@ -2,11 +2,49 @@
 //! time, with exact positions for error messages.
 //!
 //! [`discover`] turns the paths, directories and globs a user names into an ordered list of [`SourceFile`]s;
-//! [`open`] reads one of them as a [`CorpusReader`].
+//! [`open`] reads one of them as a [`CorpusReader`]; [`Documents`] reads many in a row and keeps the skip-bad budget
+//! ([`BadRecords`]). [`CorpusWriter`] writes the records of a file that are kept back in the file's own format, so that a
+//! cleaned corpus differs from its original in nothing but what was taken out.
+//!
+//! Memory: a reader holds one record (Parquet: one page a column), never a file. Records are split at `\n` only.
+
+mod bad;
+mod discover;
+mod documents;
+mod fields;
+mod jsonl;
+mod lines;
+mod parquet;
+mod parquet_copy;
+mod parquet_value;
+mod source;
+mod text;
+mod writer;
 
 use std::path::PathBuf;
 
 use crate::error::Result;
+
+pub use bad::{BadRecord, BadRecords};
+pub use discover::{discover, kind_of};
+pub use documents::Documents;
+pub use writer::{CorpusWriter, Written};
+
+/// The longest record (JSON line or text file) that is read, in bytes: what a record may hold in memory.
+pub const MAX_RECORD_BYTES: usize = 1 << 30;
+
+/// Opens one corpus file.
+///
+/// # Errors
+/// The file cannot be opened; for Parquet also: not a Parquet file, or no usable text column (the message lists the
+/// columns there are).
+pub fn open(file: &SourceFile, options: &ReadOptions) -> Result<Box<dyn CorpusReader>> {
+    Ok(match file.kind {
+        FileKind::Jsonl | FileKind::JsonlGz | FileKind::JsonlZst => Box::new(jsonl::JsonlReader::open(file, options)?),
+        FileKind::Parquet => Box::new(parquet::ParquetReader::open(file, options)?),
+        FileKind::Text => Box::new(text::TextReader::open(file)?),
+    })
+}
 
 /// One record of a corpus.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,7 +55,7 @@ pub struct Document {
     pub text: String,
     /// Path of the file it came from, as the user named it.
     pub path: String,
-    /// 0-based number of the record in its file.
+    /// 0-based number of the record in its file: the line (JSON Lines) or row (Parquet) less one; 0 for plain text.
     pub record: u64,
     /// All other (or the selected) fields of the record, as a JSON object.
     pub metadata: serde_json::Map<String, serde_json::Value>,
@@ -67,9 +105,14 @@ pub struct SourceFile {
 ///
 /// `next` fills `doc` (whose buffers it reuses) and returns `false` at the end. A record that cannot be used is
 /// `Error::Record` with path, line and byte offset; the reader stays usable and the following call goes on with
-/// the next record (except after damage that loses the framing, such as a broken zstd stream: then it ends).
+/// the next record (except after damage that loses the framing, such as a broken zstd stream, which is
+/// `Error::Damaged`: then it ends). `doc.path` and `doc.record` are those of the record also when it is bad. Blank lines
+/// of a JSON Lines file are no records, but they count as lines.
 pub trait CorpusReader: Send {
     fn next(&mut self, doc: &mut Document) -> Result<bool>;
+    /// The bytes of the record the last `next` consumed, good or bad, as they are in the uncompressed file, line end
+    /// included; `None` before the first record and for Parquet, where a record is not a run of bytes.
+    fn raw(&self) -> Option<&[u8]>;
     /// Compressed bytes consumed so far, for progress bars.
     fn bytes_read(&self) -> u64;
 }
