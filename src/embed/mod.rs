@@ -4,7 +4,23 @@
 //! interaction). Texts longer than the model takes are the caller's to cut into windows with [`Encoder::tokenize`];
 //! nothing is truncated silently.
 
-use crate::error::Result;
+mod bert;
+mod candle;
+mod forward;
+mod kernel;
+mod model_files;
+mod rowwise;
+mod tokens;
+mod weights;
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+pub use bert::BertEncoder;
+pub use candle::CandleEncoder;
+pub use kernel::Isa;
+pub use model_files::{OpenOptions, Pooling, find_model};
 
 /// Identity of an encoder as the manifest records it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -38,14 +54,54 @@ pub struct TokenStates {
     pub data: Vec<f32>,
 }
 
+/// Which side of a search a text is on: some models put a prompt before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Query = 0,
+    Document = 1,
+}
+
+/// Opens the encoder of a model directory: [`BertEncoder`] for the architectures it knows, [`CandleEncoder`] for the others.
+pub fn open(dir: &Path, options: &OpenOptions) -> Result<Box<dyn Encoder>> {
+    let config = model_files::required_json(&dir.join("config.json"))?;
+    if BertEncoder::supports(&config) {
+        return Ok(Box::new(BertEncoder::open_with(dir, options)?));
+    }
+    Ok(Box::new(CandleEncoder::open_with(dir, options)?))
+}
+
 /// A text encoder. Implementations are thread-safe and use the rayon pool they are called in.
 pub trait Encoder: Send + Sync {
     fn spec(&self) -> &EncoderSpec;
     /// Encoder tokens of `text`, no special tokens, no truncation.
     fn tokenize(&self, text: &str) -> Result<EncoderTokens>;
+    /// Longest window in tokens, special tokens not counted. A prompt counts as part of the window.
+    fn max_window(&self) -> usize;
+    /// Tokens to put before a window of that role; empty for most models.
+    fn prompt(&self, _role: Role) -> &[u32] {
+        &[]
+    }
     /// Pooled, L2-normalised embeddings of windows of encoder tokens (special tokens are added here):
     /// `windows.len() × dim` floats, row-major. A window longer than `max_tokens` minus special tokens is an error.
     fn embed_ids(&self, windows: &[&[u32]]) -> Result<Vec<f32>>;
     /// L2-normalised last hidden states of every token of every window, special tokens excluded.
     fn token_states(&self, windows: &[&[u32]]) -> Result<TokenStates>;
+    /// Embeddings of whole texts, each with its role's prompt: `texts.len() × dim` floats. A text too long for one window
+    /// is an error: cut it into chunks first.
+    fn embed_texts(&self, texts: &[&str], role: Role) -> Result<Vec<f32>> {
+        let prompt = self.prompt(role);
+        let mut windows = Vec::with_capacity(texts.len());
+        for (i, text) in texts.iter().enumerate() {
+            let tokens = self.tokenize(text)?.ids;
+            let room = self.max_window().saturating_sub(prompt.len());
+            if tokens.len() > room {
+                return Err(Error::invalid_hint(
+                    format!("text {i} has {} tokens, {} takes {room}", tokens.len(), self.spec().name),
+                    "cut it into chunks",
+                ));
+            }
+            windows.push([prompt, &tokens].concat());
+        }
+        self.embed_ids(&windows.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
 }
