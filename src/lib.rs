@@ -26,4 +26,6 @@ pub mod shard;
 
 pub mod index;
 
+pub mod query;
+
 pub use error::{Error, Result};

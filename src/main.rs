@@ -1,1 +1,5 @@
-fn main() {}
+//! The `priorart` command.
+
+fn main() -> std::process::ExitCode {
+    priorart::cli::main()
+}

@@ -10,13 +10,16 @@
 //!   lock                     locked by the one writer
 //! ```
 
+pub mod build;
 mod generations;
 mod manifest;
 mod publish;
+mod snapshot;
 
 pub use generations::{Keep, Pruned, Verification};
 pub use manifest::{Chunking, CorpusSummary, FileEntry, FormatVersion, Manifest, ManifestSeed, PartEntry};
 pub use publish::{IndexDir, Transaction};
+pub use snapshot::{DocumentRef, Removal, Snapshot};
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@
 //! Cost: occurrences of the anchor are listed; the other clauses are listed too or, when that is cheaper, looked for in
 //! the anchor's documents.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use super::find::{FindOptions, Found, token_range};
@@ -310,18 +310,15 @@ impl Snapshot {
             .clauses
             .iter()
             .map(|clause| {
-                let distinct: HashSet<Vec<T>> = clause.iter().map(|n| n.resolve(shard)).collect();
-                let mut known: Vec<_> = distinct
+                let distinct: BTreeSet<Vec<T>> = clause.iter().map(|n| n.resolve(shard)).collect();
+                distinct
                     .into_iter()
-                    .filter(|q: &Vec<T>| view.until_separator(q).len() == q.len())
                     .map(|q| {
                         let range = view.interval(&q);
                         (q, range)
                     })
                     .filter(|(_, range)| !range.is_empty())
-                    .collect();
-                known.sort();
-                known
+                    .collect()
             })
             .collect();
         if clauses.iter().any(|c| c.is_empty()) {
@@ -362,7 +359,7 @@ impl Snapshot {
             let mut anchors = occurrences(&clauses[anchor]);
             if let Some(w) = window {
                 let others: Vec<Vec<Range<usize>>> = clauses.iter().enumerate().filter(|(i, _)| *i != anchor).map(|(_, c)| occurrences(c)).collect();
-                anchors.retain(|a| in_window(a, &others, w, hay.len()));
+                anchors.retain(|a| in_window(a, &others, w));
             }
             if !anchors.is_empty() {
                 out.push(Match { document: DocumentRef { shard: number as u32, document }, anchors });
@@ -384,7 +381,7 @@ fn contains<T: Token>(hay: &[u8], needle: &[u8]) -> bool {
 }
 
 /// Whether some `w` consecutive tokens contain `anchor` and an occurrence of every other clause.
-fn in_window(anchor: &Range<usize>, others: &[Vec<Range<usize>>], w: usize, len: usize) -> bool {
+fn in_window(anchor: &Range<usize>, others: &[Vec<Range<usize>>], w: usize) -> bool {
     if anchor.len() > w {
         return false;
     }
@@ -398,6 +395,5 @@ fn in_window(anchor: &Range<usize>, others: &[Vec<Range<usize>>], w: usize, len:
         .filter(|&s| s >= earliest && s <= anchor.start)
         .collect();
     starts.push(anchor.start);
-    let _ = len;
     starts.iter().any(|&s| others.iter().all(|clause| clause.iter().any(|r| r.start >= s && r.end <= s + w)))
 }

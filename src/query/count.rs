@@ -14,10 +14,7 @@ impl Snapshot {
     pub fn count(&self, ngram: &Ngram) -> u64 {
         let total: i64 = self
             .signed()
-            .map(|(shard, sign)| sign * with_view!(shard.exact, v => {
-                let query = ngram.resolve(shard);
-                if v.until_separator(&query).len() < query.len() { 0 } else { v.interval(&query).len() as i64 }
-            }))
+            .map(|(shard, sign)| sign * with_view!(shard.exact, v => v.interval(&ngram.resolve(shard)).len() as i64))
             .sum();
         total.max(0) as u64
     }
@@ -31,12 +28,9 @@ impl Snapshot {
                 for (shard, sign) in self.signed() {
                     with_view!(shard.exact, v => {
                         let queries: Vec<Vec<_>> = part.iter().map(|n| n.resolve(shard)).collect();
-                        let known: Vec<&[_]> = queries.iter().map(|q| q.as_slice()).collect();
-                        let cut: Vec<&[_]> = known.iter().map(|q| v.until_separator(q)).collect();
-                        for (i, range) in v.intervals(&cut).into_iter().enumerate() {
-                            if cut[i].len() == known[i].len() {
-                                totals[i] += sign * range.len() as i64;
-                            }
+                        let queries: Vec<&[_]> = queries.iter().map(|q| q.as_slice()).collect();
+                        for (total, range) in totals.iter_mut().zip(v.intervals(&queries)) {
+                            *total += sign * range.len() as i64;
                         }
                     });
                 }

@@ -88,9 +88,7 @@ impl Snapshot {
         }
         for (number, shard) in self.shards.iter().enumerate() {
             let mut at: Vec<u64> = with_view!(shard.exact, v => {
-                let query = ngram.resolve(shard);
-                let range = if v.until_separator(&query).len() < query.len() { 0..0 } else { v.interval(&query) };
-                range.map(|rank| v.position(rank) as u64).collect()
+                v.interval(&ngram.resolve(shard)).map(|rank| v.position(rank) as u64).collect()
             });
             at.sort_unstable();
             let mut end = 0;

@@ -53,9 +53,6 @@ impl Snapshot {
         for (shard, sign) in self.signed() {
             with_view!(shard.exact, v => {
                 let query = prompt.resolve(shard);
-                if v.until_separator(&query).len() < query.len() {
-                    continue;
-                }
                 let range = v.interval(&query);
                 count += sign * range.len() as i64;
                 for next in v.next_tokens(range, query.len()) {

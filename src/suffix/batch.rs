@@ -22,7 +22,7 @@ struct Located<'q, T> {
 }
 
 impl<T: Token> SuffixView<'_, T> {
-    /// [`interval`](Self::interval) of each query, in order. Empty queries have every rank.
+    /// [`interval`](Self::interval) of each query, in order.
     ///
     /// Cost: as for single queries, at two to four times their rate.
     pub fn intervals(&self, queries: &[&[T]]) -> Vec<Range<usize>> {
@@ -37,6 +37,8 @@ impl<T: Token> SuffixView<'_, T> {
                 let (q, low, high) = (&located.queries[i], located.low[i], located.high[i]);
                 out.push(if query.is_empty() {
                     0..self.ranks()
+                } else if self.has_separator(query) {
+                    0..0
                 } else if low == high && low > 0 {
                     self.verify_in(q, low - 1, located.slot[i] as usize)
                 } else {

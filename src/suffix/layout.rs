@@ -279,6 +279,11 @@ impl<'a, T: Token> SuffixView<'a, T> {
         self.tokens
     }
 
+    /// `tokens` unchanged: says to the compiler that they are of this view's width.
+    pub fn typed<'q>(&self, tokens: &'q [T]) -> &'q [T] {
+        tokens
+    }
+
     /// The description the view was opened with.
     pub fn meta(&self) -> &SuffixMeta {
         &self.meta

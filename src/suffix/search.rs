@@ -104,7 +104,7 @@ pub struct Longest {
 }
 
 impl<'a, T: Token> SuffixView<'a, T> {
-    /// Ranks of the suffixes that begin with `query`. An empty query has all of them. The query must not contain the separator.
+    /// Ranks of the suffixes that begin with `query`. An empty query has all of them, one that contains the separator none.
     ///
     /// Cost: the top level, one or two blocks, and for queries longer than 64 bits one read of the stream; more where more than
     /// 64 suffixes share the query's first 64 bits.
@@ -112,7 +112,7 @@ impl<'a, T: Token> SuffixView<'a, T> {
         if query.is_empty() {
             return 0..self.ranks();
         }
-        if self.ranks() == 0 {
+        if self.ranks() == 0 || self.has_separator(query) {
             return 0..0;
         }
         let q = Query::new(query, self.meta.token_bits);
@@ -247,6 +247,12 @@ impl<'a, T: Token> SuffixView<'a, T> {
         let low = self.blocks_below(q.low(), false);
         let high = if q.bits <= 64 { low } else { self.blocks_below(q.high(), true) };
         self.longest_between(&q, low, high)
+    }
+
+    /// Whether a query contains the separator (or an id beyond it), and so matches nothing.
+    #[inline(always)]
+    pub(super) fn has_separator(&self, query: &[T]) -> bool {
+        query.iter().any(|t| t.id() >= self.meta.separator)
     }
 
     /// `query` up to its first separator.

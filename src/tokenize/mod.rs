@@ -1,9 +1,34 @@
 //! Tokenizers: what turns text into the token stream that is indexed.
 //!
-//! Two families. A *closed* vocabulary (`bytes`, BPE) has ids fixed by the tokenizer itself. An *open* one
+//! Two families. A *closed* vocabulary (`bytes`, BPE, any `tokenizer.json`) has ids fixed by the tokenizer itself. An *open* one
 //! (`words`) yields terms; each shard numbers the terms it saw, and a query's terms are looked up per shard.
+//!
+//! | kind | file | family | lossless | units |
+//! |---|---|---|---|---|
+//! | `words` | [`words`] | open | no | normalised Unicode words |
+//! | `bytes` | [`bytes`] | closed, 256 | yes | bytes |
+//! | `gpt2`, `cl100k`, `o200k` | [`bpe`] | closed | yes | byte-level BPE tokens |
+//! | `file` | [`file`] | closed | if its model is byte-level | what the `tokenizer.json` says |
+//!
+//! Invariants, for every tokenizer: `encode` and `encode_spans` give the same ids; a span is a valid slice of the original text
+//! and spans never run backwards; a tokenizer can be used from any number of threads at once. Texts are limited to
+//! 4 GiB each, the reach of [`ByteSpan`].
 
-use crate::error::Result;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+mod align;
+pub mod bpe;
+pub mod bytes;
+pub mod file;
+pub mod words;
+
+pub use bpe::NamedBpe;
+pub use bytes::BytesTokenizer;
+pub use file::FileTokenizer;
+pub use words::WordsTokenizer;
+
 
 /// Identity of a tokenizer as the manifest records it. Two tokenizers with equal specs give equal tokens.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -57,3 +82,159 @@ pub enum TokenizerKind {
     Closed(Box<dyn IdTokenizer>),
     Open(Box<dyn TermTokenizer>),
 }
+
+impl Tokenizer {
+    /// The kinds [`Tokenizer::named`] knows.
+    pub const NAMES: [&'static str; 5] = ["words", "bytes", "gpt2", "cl100k", "o200k"];
+
+    /// Opens a tokenizer by name (see [`Tokenizer::NAMES`]).
+    ///
+    /// Costs nothing for `words` and `bytes`; a BPE is built on its first use in the process and shared from then on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown name.
+    ///
+    /// ```
+    /// use priorart::tokenize::{Tokenizer, TokenizerKind};
+    /// let TokenizerKind::Closed(gpt2) = Tokenizer::named("gpt2")?.kind else { unreachable!() };
+    /// let mut ids = Vec::new();
+    /// gpt2.encode("Hello world", &mut ids)?;
+    /// assert_eq!(ids, [15496, 995]);
+    /// # Ok::<(), priorart::Error>(())
+    /// ```
+    pub fn named(kind: &str) -> Result<Tokenizer> {
+        if let Some(named) = NamedBpe::ALL.into_iter().find(|n| n.name() == kind) {
+            let bpe = named.tokenizer()?;
+            let spec =
+                TokenizerSpec { kind: kind.into(), sha256: bpe.sha256().into(), vocab: Some(bpe.vocab()), path: None };
+            return Ok(Tokenizer { spec, kind: TokenizerKind::Closed(Box::new(bpe)) });
+        }
+        let (rule, vocab, tokenizer) = match kind {
+            "words" => (words::RULE, None, TokenizerKind::Open(Box::new(WordsTokenizer))),
+            "bytes" => (bytes::RULE, Some(256), TokenizerKind::Closed(Box::new(BytesTokenizer))),
+            _ => {
+                return Err(Error::invalid_hint(
+                    format!("unknown tokenizer {kind:?}"),
+                    format!("choose one of {}, or give the path of a tokenizer.json", Self::NAMES.join(", ")),
+                ));
+            }
+        };
+        let spec = TokenizerSpec { kind: kind.into(), sha256: sha256_hex(rule.as_bytes()), vocab, path: None };
+        Ok(Tokenizer { spec, kind: tokenizer })
+    }
+
+    /// Opens a Hugging Face `tokenizer.json`. Its identity is the sha256 of the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read; [`Error::Model`] when it is not a tokenizer or uses something that is not
+    /// supported.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Tokenizer> {
+        let path = path.as_ref();
+        let json = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let tokenizer = FileTokenizer::parse(path, &json)?;
+        let spec = TokenizerSpec {
+            kind: "file".into(),
+            sha256: sha256_hex(&json),
+            vocab: Some(tokenizer.vocab()),
+            path: Some(path.display().to_string()),
+        };
+        Ok(Tokenizer { spec, kind: TokenizerKind::Closed(Box::new(tokenizer)) })
+    }
+
+    /// A tokenizer by name, or from a file when `name` is no known name: what a command-line option means.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::named`] and [`Tokenizer::from_file`].
+    pub fn open(name: &str) -> Result<Tokenizer> {
+        if !Self::NAMES.contains(&name) && Path::new(name).is_file() { Self::from_file(name) } else { Self::named(name) }
+    }
+
+    /// Opens the tokenizer a manifest names and checks that it is the same one.
+    ///
+    /// # Errors
+    /// [`Error::TokenizerMismatch`] when the vocabulary or rule has another hash than the spec says; otherwise those of
+    /// [`Tokenizer::named`] and [`Tokenizer::from_file`].
+    pub fn from_spec(spec: &TokenizerSpec) -> Result<Tokenizer> {
+        let found = match (spec.kind.as_str(), &spec.path) {
+            ("file", Some(path)) => Self::from_file(path)?,
+            ("file", None) => return Err(Error::invalid("the index's tokenizer is a file, but its path is not recorded")),
+            (kind, _) => Self::named(kind)?,
+        };
+        spec.check(&found.spec)?;
+        Ok(found)
+    }
+}
+
+impl TokenizerSpec {
+    /// Whether text tokenized under `query` may be looked up in an index of this spec.
+    ///
+    /// # Errors
+    /// [`Error::TokenizerMismatch`] when kind, hash or vocabulary size differ. Paths are not compared.
+    pub fn check(&self, query: &TokenizerSpec) -> Result<()> {
+        if self.kind == query.kind && self.sha256 == query.sha256 && self.vocab == query.vocab {
+            return Ok(());
+        }
+        Err(Error::TokenizerMismatch { index: self.to_string(), query: query.to_string() })
+    }
+}
+
+/// Kind, path if any, and the first twelve digits of the hash: `gpt2 (sha256 0123456789ab)`.
+impl std::fmt::Display for TokenizerSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.kind)?;
+        if let Some(path) = &self.path {
+            write!(f, " {path}")?;
+        }
+        write!(f, " (sha256 {})", self.sha256.get(..12).unwrap_or(&self.sha256))
+    }
+}
+
+/// Refuses a text that spans cannot address.
+fn check_length(text: &str) -> Result<()> {
+    if text.len() > u32::MAX as usize {
+        return Err(Error::Limit {
+            what: format!("a text of {} bytes is longer than the limit of 4 GiB", text.len()),
+            hint: Some("split the document".into()),
+        });
+    }
+    Ok(())
+}
+
+/// The last character boundary at or before `at`.
+fn floor_char_boundary(text: &str, mut at: usize) -> usize {
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// The first character boundary at or after `at`.
+fn widen_end(text: &str, mut at: usize) -> usize {
+    while !text.is_char_boundary(at) {
+        at += 1;
+    }
+    at
+}
+
+/// Whether a token of these bytes begins a word: its first character is not alphanumeric. A token that begins inside a
+/// UTF-8 character, or with part of one, does not.
+fn begins_word_bytes(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(4)];
+    let valid = match std::str::from_utf8(head) {
+        Ok(valid) => valid,
+        Err(e) => std::str::from_utf8(&head[..e.valid_up_to()]).unwrap_or_default(),
+    };
+    valid.chars().next().is_some_and(|c| !c.is_alphanumeric())
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    hex(&sha2::Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! `build`, `add`, `publish`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::output::{self, bytes, number};
+use super::{Format, Global, Outcome};
+use crate::corpus::{self, Document, Documents, ReadOptions, SourceFile};
+use crate::error::{Error, Result};
+use crate::index::build::{self as builder, BuildOptions};
+use crate::index::{IndexDir, Manifest};
+use crate::shard::build::{disk_bytes_per_token, tokenize};
+use crate::tokenize::Tokenizer;
+
+/// What to read, and how.
+#[derive(Debug, Clone, Args)]
+pub struct ReadArgs {
+    /// Files, directories or globs: .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Field or column that holds the text
+    #[arg(long, default_value = "text", value_name = "FIELD")]
+    pub text_field: String,
+    /// Field that holds the id; without it, the path and the record's number
+    #[arg(long, default_value = "id", value_name = "FIELD")]
+    pub id_field: String,
+    /// Fields to keep as metadata [default: all others]
+    #[arg(long, value_delimiter = ',', value_name = "FIELD,...")]
+    pub metadata: Option<Vec<String>>,
+    /// Tolerate up to N bad records, and list them
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub skip_bad: u64,
+}
+
+impl ReadArgs {
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions {
+            text_field: self.text_field.clone(),
+            id_field: self.id_field.clone(),
+            metadata_fields: self.metadata.clone(),
+            skip_bad: self.skip_bad,
+        }
+    }
+}
+
+/// Dividing a build.
+#[derive(Debug, Clone, Args)]
+pub struct TaskArgs {
+    /// Build only this part of the plan, numbered from 0; publish when all are done
+    #[arg(long, requires = "tasks", value_name = "I")]
+    pub task: Option<u32>,
+    /// Parts of the plan
+    #[arg(long, value_name = "N")]
+    pub tasks: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    read: ReadArgs,
+    /// words, bytes, gpt2, cl100k, o200k, or the path of a tokenizer.json
+    #[arg(long, default_value = "words", value_name = "NAME")]
+    tokenizer: String,
+    #[command(flatten)]
+    semantic: super::semantic::EncoderArgs,
+    #[command(flatten)]
+    tasks: TaskArgs,
+    /// Print what the build would make and need, and stop
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    #[command(flatten)]
+    read: ReadArgs,
+    #[command(flatten)]
+    tasks: TaskArgs,
+    /// Print what would be added, and stop
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    #[command(flatten)]
+    read: ReadArgs,
+    /// The tokenizer the tasks were given
+    #[arg(long, default_value = "words", value_name = "NAME")]
+    tokenizer: String,
+    /// Parts of the plan
+    #[arg(long, value_name = "N")]
+    tasks: u32,
+}
+
+/// What a build would make and need.
+#[derive(Debug, serde::Serialize)]
+struct Estimate {
+    files: usize,
+    bytes_on_disk: u64,
+    documents: u64,
+    text_bytes: u64,
+    tokens: u64,
+    shards: u64,
+    index_bytes: u64,
+    peak_memory_bytes: u64,
+    /// Share of the input that was read to tell.
+    sampled: f64,
+}
+
+pub fn build(global: &Global, args: BuildArgs) -> anyhow::Result<Outcome> {
+    let tokenizer = Tokenizer::open(&args.tokenizer)?;
+    let files = corpus::discover(&args.read.paths)?;
+    let encoder = args.semantic.open(global)?;
+    if args.dry_run {
+        return dry_run(global, &tokenizer, &files, &args.read.options());
+    }
+    let path = global.index_path()?;
+    let mut seed = builder::seed(&tokenizer);
+    if let Some(e) = &encoder {
+        seed.encoder = Some(e.encoder.spec().clone());
+        seed.chunking = Some(e.chunking.clone());
+    }
+    let dir = IndexDir::create(path, seed)?;
+    run(global, &dir, &tokenizer, &files, &args.read, &args.tasks, encoder)
+}
+
+pub fn add(global: &Global, args: AddArgs) -> anyhow::Result<Outcome> {
+    let dir = IndexDir::open(global.index_path()?)?;
+    let manifest = dir.manifest()?;
+    let tokenizer = Tokenizer::from_spec(&manifest.tokenizer)?;
+    let files = corpus::discover(&args.read.paths)?;
+    if args.dry_run {
+        return dry_run(global, &tokenizer, &files, &args.read.options());
+    }
+    let encoder = super::semantic::open_for(global, &manifest)?;
+    run(global, &dir, &tokenizer, &files, &args.read, &args.tasks, encoder)
+}
+
+fn run(
+    global: &Global,
+    dir: &IndexDir,
+    tokenizer: &Tokenizer,
+    files: &[SourceFile],
+    read: &ReadArgs,
+    tasks: &TaskArgs,
+    encoder: Option<super::semantic::Opened>,
+) -> anyhow::Result<Outcome> {
+    let options = BuildOptions { read: read.options(), memory: global.memory(), task: tasks.task.unwrap_or(0), tasks: tasks.tasks.unwrap_or(1) };
+    let mine = builder::task_files(files, options.task, options.tasks);
+    let bar = output::bar(mine.iter().map(|f| f.bytes).sum(), global.quiet, "index");
+    let built = builder::build(dir, tokenizer, files, &options, &mut |p| {
+        bar.set_position(p.bytes);
+        bar.set_message(format!("{} documents, {} tokens{}", number(p.documents), number(p.tokens), if p.sorting { ", sorting" } else { "" }));
+    })?;
+    bar.finish_and_clear();
+    for bad in &built.bad {
+        eprintln!("skipped: {bad}");
+    }
+    if !global.quiet && built.resumed_documents > 0 {
+        eprintln!("resumed: {} documents were indexed by an earlier run", number(built.resumed_documents));
+    }
+    if let Some(e) = &encoder {
+        e.embed_shards(global, dir, tokenizer, files, &options)?;
+    }
+    if options.tasks > 1 {
+        if !global.quiet {
+            eprintln!("task {} of {} is done; run `priorart publish` with the same paths when all are", options.task, options.tasks);
+        }
+        return show(global, &built, |b| format!("{} documents, {} tokens in {} shards", number(b.documents), number(b.tokens), b.shards));
+    }
+    let published = builder::publish(dir, tokenizer, files, &options, |_| {})?;
+    summary(global, &published)
+}
+
+pub fn publish(global: &Global, args: PublishArgs) -> anyhow::Result<Outcome> {
+    let path = global.index_path()?;
+    let tokenizer = Tokenizer::open(&args.tokenizer)?;
+    let files = corpus::discover(&args.read.paths)?;
+    let dir = match IndexDir::open(path) {
+        Ok(dir) => dir,
+        Err(_) => IndexDir::create(path, builder::seed(&tokenizer))?,
+    };
+    let options = BuildOptions { read: args.read.options(), memory: global.memory(), task: 0, tasks: args.tasks };
+    summary(global, &builder::publish(&dir, &tokenizer, &files, &options, |_| {})?)
+}
+
+fn summary(global: &Global, m: &Manifest) -> anyhow::Result<Outcome> {
+    let item = serde_json::json!({
+        "generation": m.generation,
+        "documents": m.corpus.documents,
+        "tokens": m.corpus.tokens,
+        "text_bytes": m.corpus.text_bytes,
+        "shards": m.shards.len(),
+        "bytes": m.shards.iter().map(|s| s.bytes()).sum::<u64>(),
+    });
+    show(global, &item, |_| {
+        format!(
+            "generation {}: {} documents, {} tokens in {} shards",
+            m.generation,
+            number(m.corpus.documents),
+            number(m.corpus.tokens),
+            m.shards.len()
+        )
+    })
+}
+
+fn show<T: serde::Serialize>(global: &Global, item: &T, text: impl Fn(&T) -> String) -> anyhow::Result<Outcome> {
+    if global.format() == Format::Text && global.quiet {
+        return Ok(Outcome::Done);
+    }
+    output::result(global.format(), item, text)?;
+    Ok(Outcome::Done)
+}
+
+fn dry_run(global: &Global, tokenizer: &Tokenizer, files: &[SourceFile], read: &ReadOptions) -> anyhow::Result<Outcome> {
+    let estimate = estimate(tokenizer, files, read, global.memory())?;
+    output::result(global.format(), &estimate, |e| {
+        format!(
+            "files            {}\non disk          {}\ndocuments        {}{}\ntext             {}\ntokens           {}{}\nshards           {}\nindex            {}\npeak memory      {} (limit {})",
+            e.files,
+            bytes(e.bytes_on_disk),
+            if e.sampled < 1.0 { "about " } else { "" },
+            number(e.documents),
+            bytes(e.text_bytes),
+            if e.sampled < 1.0 { "about " } else { "" },
+            number(e.tokens),
+            e.shards,
+            bytes(e.index_bytes),
+            bytes(e.peak_memory_bytes),
+            bytes(global.memory()),
+        )
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// Reads and tokenises a part of every file (all of it, if that is little) and scales up by bytes on disk.
+fn estimate(tokenizer: &Tokenizer, files: &[SourceFile], read: &ReadOptions, memory: u64) -> Result<Estimate> {
+    /// Text read at most, in bytes.
+    const SAMPLE: u64 = 64 << 20;
+    let on_disk: u64 = files.iter().map(|f| f.bytes).sum();
+    let (mut documents, mut text, mut tokens) = (0f64, 0f64, 0f64);
+    let (mut seen, mut whole) = (0u64, true);
+    for file in files {
+        let share = (SAMPLE as f64 * file.bytes as f64 / on_disk.max(1) as f64).max(262_144.0) as u64;
+        let mut reader = Documents::new(vec![file.clone()], read.clone());
+        let mut batch = Vec::new();
+        let mut size = 0u64;
+        let mut ended = true;
+        loop {
+            let mut d = Document::default();
+            if !reader.next(&mut d)? {
+                break;
+            }
+            size += d.text.len() as u64;
+            batch.push(d);
+            if size >= share {
+                ended = false;
+                break;
+            }
+        }
+        let read_bytes = if ended { file.bytes } else { reader.bytes_read().clamp(1, file.bytes.max(1)) };
+        let scale = if ended { 1.0 } else { file.bytes as f64 / read_bytes as f64 };
+        whole &= ended;
+        seen += read_bytes;
+        let count = batch.len() as f64;
+        let batch = tokenize(tokenizer, batch)?;
+        documents += count * scale;
+        text += size as f64 * scale;
+        tokens += batch.ids.len() as f64 * scale;
+    }
+    let tokens = tokens as u64;
+    let cap = builder::shard_tokens(tokenizer, memory)?;
+    let shards = tokens.div_ceil(cap).max(1);
+    // Text compresses about threefold.
+    let index_bytes = (tokens as f64 * disk_bytes_per_token(tokenizer, tokens / shards)) as u64 + text as u64 / 3;
+    Ok(Estimate {
+        files: files.len(),
+        bytes_on_disk: on_disk,
+        documents: documents as u64,
+        text_bytes: text as u64,
+        tokens,
+        shards,
+        index_bytes,
+        peak_memory_bytes: builder::peak_memory(tokenizer, memory, tokens)?,
+        sampled: if whole || on_disk == 0 { 1.0 } else { seen as f64 / on_disk as f64 },
+    })
+}
+
+/// Turns a missing path into an error that says what was expected of it.
+pub fn must_exist(path: &std::path::Path, what: &str) -> Result<()> {
+    if path.exists() { Ok(()) } else { Err(Error::invalid(format!("{}: there is no such {what}", path.display()))) }
+}

@@ -1,0 +1,131 @@
+//! The command line: arguments, settings, messages and exit codes. One file a group of commands.
+//!
+//! Data goes to standard output, words to standard error. Exit codes: 0 done, 1 findings (with `--check`), 2 error.
+//! Settings come from flags, then the environment (`PRIORART_…`), then `priorart.toml` in the current directory.
+
+mod build;
+mod demo;
+mod exact;
+mod inspect;
+mod output;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error::Error;
+pub use output::Format;
+pub use settings::Global;
+
+/// Where did this text come from, and if from nowhere, how sure are we?
+#[derive(Debug, Parser)]
+#[command(name = "priorart", version, propagate_version = true, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build an index from corpus files
+    Build(build::BuildArgs),
+    /// Add documents to an index, as a new generation
+    Add(build::AddArgs),
+    /// Publish the shards that tasks of a divided build have made
+    Publish(build::PublishArgs),
+    /// Show what is in an index
+    Info(inspect::InfoArgs),
+    /// Count n-grams, or a boolean combination of them
+    Count(exact::CountArgs),
+    /// Find the documents an n-gram, or a boolean combination, occurs in
+    Find(exact::FindArgs),
+    /// Show which tokens follow a prompt
+    Next(exact::NextArgs),
+    /// Trace a text to its sources
+    Trace(exact::TraceArgs),
+    /// See the whole product work on a small real corpus
+    Demo(demo::DemoArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// `--check` was given and something was found.
+    Findings,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match run(cli) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(1),
+        Err(e) if broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            report(&e);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    let global = cli.global.settle()?;
+    match cli.command {
+        Command::Build(args) => build::build(&global, args),
+        Command::Add(args) => build::add(&global, args),
+        Command::Publish(args) => build::publish(&global, args),
+        Command::Info(args) => inspect::info(&global, args),
+        Command::Count(args) => exact::count(&global, args),
+        Command::Find(args) => exact::find(&global, args),
+        Command::Next(args) => exact::next(&global, args),
+        Command::Trace(args) => exact::trace(&global, args),
+        Command::Demo(args) => demo::demo(&global, args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "priorart", &mut script);
+            output::write(&script)?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Prints an error, a blank line and what to do about it.
+fn report(e: &anyhow::Error) {
+    eprintln!("error: {e}");
+    for cause in e.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
+    let hint = e.chain().find_map(|c| c.downcast_ref::<Error>()).and_then(|e| e.hint());
+    if let Some(hint) = hint {
+        eprintln!("\nhint: {hint}");
+    }
+}
+
+fn broken_pipe(e: &anyhow::Error) -> bool {
+    e.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,433 @@
+//! Traces: every longest match of a text, its maximal spans, and the documents they come from.
+//!
+//! One pass finds the longest match at each token, all positions' cache misses overlapped; the longest match at the next token is
+//! at least one shorter than this one's, so a *maximal span* starts exactly where a match reaches further than every match before it.
+//! Spans are then filtered, counted and ranked as OLMoTrace does it: begin and end at word boundaries, end at the first delimiter,
+//! at least so long, at most so frequent, the longest or the rarest of them kept.
+
+use std::collections::HashMap;
+
+use rand::SeedableRng;
+use rand::seq::index::sample;
+
+use super::find::{FindOptions, FoundDocument};
+use super::metrics;
+use super::{Ngram, TokenizedText};
+use crate::error::Result;
+use crate::index::{DocumentRef, Snapshot};
+use crate::suffix::search::Longest;
+use crate::tokenize::TokenizerKind;
+use crate::with_view;
+
+/// What ranks spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Rank {
+    /// Most tokens first.
+    #[default]
+    Length,
+    /// Lowest sum of unigram log-probabilities first.
+    Rarity,
+}
+
+/// Which spans to report, and how much about each.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct TraceOptions {
+    /// Shortest span in tokens.
+    pub min_tokens: usize,
+    /// Spans that occur more often are dropped.
+    pub max_count: Option<u64>,
+    /// Spans kept: ⌈density × tokens⌉, the best by `rank`. `None` keeps all.
+    pub density: Option<f64>,
+    pub rank: Rank,
+    /// A span ends with the first token whose text, or the text after it up to the next token, contains one of these.
+    pub delimiters: Vec<String>,
+    /// Spans begin and end where words do.
+    pub whole_words: bool,
+    /// Documents shown for a span.
+    pub documents_per_span: usize,
+    /// Characters of original text around an occurrence.
+    pub context: usize,
+    /// Seed of the choice among more documents than are shown.
+    pub seed: u64,
+}
+
+impl Default for TraceOptions {
+    fn default() -> Self {
+        TraceOptions {
+            min_tokens: 1,
+            max_count: None,
+            density: None,
+            rank: Rank::Length,
+            delimiters: Vec::new(),
+            whole_words: false,
+            documents_per_span: 3,
+            context: 80,
+            seed: 42,
+        }
+    }
+}
+
+/// A maximal span.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Span {
+    /// Tokens `left..right` of the text.
+    pub left: usize,
+    pub right: usize,
+    /// Its bytes in the text.
+    pub start_byte: usize,
+    pub end_byte: usize,
+    pub text: String,
+    /// Occurrences in the corpus.
+    pub count: u64,
+    /// Sum of ln(count of the token / tokens of the corpus) over its tokens.
+    pub unigram_logprob_sum: f64,
+    pub documents: Vec<FoundDocument>,
+}
+
+/// A document that several spans come from, scored against the text.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct RankedDocument {
+    #[serde(flatten)]
+    pub document: DocumentRef,
+    pub id: String,
+    pub path: String,
+    /// Numbers of the spans it was found for.
+    pub spans: Vec<usize>,
+    /// BM25 of the document against the text, over the index's tokens (k1 = 1.2, b = 0.75; idf over the documents shown).
+    pub bm25: f64,
+}
+
+/// A trace.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Trace {
+    /// Tokens of the text.
+    pub tokens: usize,
+    /// For each token, the length of the longest match that starts there.
+    pub longest: Vec<usize>,
+    /// For each token, its bytes in the text.
+    pub token_bytes: Vec<[u32; 2]>,
+    /// The spans kept, from left to right.
+    pub spans: Vec<Span>,
+    /// Overlapping or touching spans merged: byte ranges of the text.
+    pub merged: Vec<[usize; 2]>,
+    /// The documents of all spans, best first.
+    pub documents: Vec<RankedDocument>,
+    /// coverage_L for L = 1, 2, 3, 5, 8, 13, 20, 50, as [L, coverage].
+    pub coverage: Vec<(usize, f64)>,
+    /// Σ (1 − coverage_L), L = 5…12.
+    pub creativity_index: f64,
+    /// Share of n-grams absent from the corpus, for n = 1…20 (and fewer for short texts), as [n, share].
+    pub n_novelty: Vec<(usize, f64)>,
+    /// Always false.
+    pub approximate: bool,
+}
+
+/// A span before it is described.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Candidate {
+    left: usize,
+    right: usize,
+    count: u64,
+    logprob: f64,
+}
+
+impl Snapshot {
+    /// The length of the longest match at each token of `text`.
+    pub fn longest_matches(&self, tokens: &Ngram) -> Vec<usize> {
+        let mut best = vec![0; tokens.len()];
+        for shard in &self.shards {
+            for (b, l) in best.iter_mut().zip(self.longest_in(shard, tokens)) {
+                *b = (*b).max(l.tokens);
+            }
+        }
+        if !self.removals.is_empty() {
+            for (left, b) in best.iter_mut().enumerate() {
+                // A prefix of a match occurs at least as often, removed text included or not: bisect.
+                if *b > 0 && self.count(&tokens.slice(left..left + *b)) == 0 {
+                    let (mut lo, mut hi) = (0, *b - 1);
+                    while lo < hi {
+                        let mid = (lo + hi).div_ceil(2);
+                        if self.count(&tokens.slice(left..left + mid)) > 0 { lo = mid } else { hi = mid - 1 }
+                    }
+                    *b = lo;
+                }
+            }
+        }
+        best
+    }
+
+    fn longest_in(&self, shard: &crate::shard::Shard, tokens: &Ngram) -> Vec<Longest> {
+        with_view!(shard.exact, v => v.longest_at_each(&tokens.resolve(shard), usize::MAX))
+    }
+
+    /// The maximal spans of `tokens` as `(left, right, count)`, no filter applied.
+    ///
+    /// This is the whole of a trace but for the documents; a text of 500 tokens takes a fraction of a millisecond.
+    pub fn maximal_spans(&self, tokens: &Ngram) -> Vec<(usize, usize, u64)> {
+        if let (true, [shard]) = (self.removals.is_empty(), self.shards.as_slice()) {
+            // One shard: the match itself tells where its interval is.
+            return with_view!(shard.exact, v => {
+                let longest = v.longest_at_each(&tokens.resolve(shard), usize::MAX);
+                let mut out = Vec::new();
+                let mut reach = 0;
+                for (left, l) in longest.iter().enumerate() {
+                    if left + l.tokens > reach && l.tokens > 0 {
+                        reach = left + l.tokens;
+                        out.push((left, reach, v.interval_around(l.rank, l.tokens).len() as u64));
+                    }
+                }
+                out
+            });
+        }
+        let longest = self.longest_matches(tokens);
+        let spans = maximal(&longest);
+        let ngrams: Vec<Ngram> = spans.iter().map(|&(l, r)| tokens.slice(l..r)).collect();
+        spans.iter().zip(self.counts(&ngrams)).map(|(&(l, r), n)| (l, r, n)).collect()
+    }
+
+    /// Traces `text` to the corpus.
+    ///
+    /// Cost: [`maximal_spans`](Self::maximal_spans), and for each document shown, reading and tokenising it.
+    pub fn trace(&self, text: &str, options: &TraceOptions) -> Result<Trace> {
+        let TokenizedText { tokens, spans: bytes } = self.tokenize(text)?;
+        let longest = self.longest_matches(&tokens);
+        let n = longest.len();
+        let bounded = self.bounded(text, &tokens, &bytes, &longest, options);
+        let ngrams: Vec<Ngram> = bounded.iter().map(|&(l, r)| tokens.slice(l..r)).collect();
+        let counts = self.counts(&ngrams);
+        let logprobs = self.unigram_logprobs(&tokens);
+        let mut kept: Vec<Candidate> = bounded
+            .iter()
+            .zip(counts)
+            .map(|(&(left, right), count)| Candidate { left, right, count, logprob: logprobs[left..right].iter().sum() })
+            .filter(|c| c.count > 0 && options.max_count.is_none_or(|max| c.count <= max))
+            .collect();
+        if let Some(density) = options.density {
+            match options.rank {
+                Rank::Length => kept.sort_by(|a, b| (b.right - b.left).cmp(&(a.right - a.left)).then(a.left.cmp(&b.left))),
+                Rank::Rarity => kept.sort_by(|a, b| a.logprob.total_cmp(&b.logprob).then(a.left.cmp(&b.left))),
+            }
+            kept.truncate((density * n as f64).ceil() as usize);
+            kept.sort_by_key(|c| c.left);
+        }
+        let mut spans = Vec::with_capacity(kept.len());
+        for c in kept {
+            let (start_byte, end_byte) = (bytes[c.left].start as usize, bytes[c.right - 1].end as usize);
+            spans.push(Span {
+                left: c.left,
+                right: c.right,
+                start_byte,
+                end_byte,
+                text: text[start_byte..end_byte].to_string(),
+                count: c.count,
+                unigram_logprob_sum: c.logprob,
+                documents: self.span_documents(&tokens.slice(c.left..c.right), options)?,
+            });
+        }
+        let mut merged: Vec<[usize; 2]> = Vec::new();
+        let mut reach = 0;
+        for s in &spans {
+            match merged.last_mut() {
+                Some(last) if s.left <= reach => last[1] = last[1].max(s.end_byte),
+                _ => merged.push([s.start_byte, s.end_byte]),
+            }
+            reach = reach.max(s.right);
+        }
+        let documents = self.rank_documents(&tokens, &spans)?;
+        Ok(Trace {
+            tokens: n,
+            coverage: [1, 2, 3, 5, 8, 13, 20, 50].into_iter().map(|l| (l, metrics::coverage(&longest, l))).collect(),
+            creativity_index: metrics::creativity_index(&longest, 5..=12),
+            n_novelty: (1..=20).filter_map(|k| metrics::n_novelty(&longest, k).map(|v| (k, v))).collect(),
+            token_bytes: bytes.iter().map(|s| [s.start, s.end]).collect(),
+            longest,
+            spans,
+            merged,
+            documents,
+            approximate: false,
+        })
+    }
+
+    /// Maximal spans after delimiters, whole words and the minimum length.
+    fn bounded(&self, text: &str, tokens: &Ngram, bytes: &[crate::tokenize::ByteSpan], longest: &[usize], options: &TraceOptions) -> Vec<(usize, usize)> {
+        let n = longest.len();
+        let begins = |i: usize| match (&self.tokenizer.kind, tokens) {
+            (TokenizerKind::Closed(t), Ngram::Ids(ids)) => t.begins_word(ids[i]),
+            _ => true,
+        };
+        let mut delimited = vec![n; n + 1];
+        if !options.delimiters.is_empty() {
+            for i in (0..n).rev() {
+                let end = bytes.get(i + 1).map_or(text.len(), |s| s.start as usize).max(bytes[i].end as usize);
+                let here = &text[bytes[i].start as usize..end];
+                delimited[i] = if options.delimiters.iter().any(|d| here.contains(d.as_str())) { i + 1 } else { delimited[i + 1] };
+            }
+        }
+        let mut out = Vec::new();
+        let mut reach = 0;
+        for (left, &length) in longest.iter().enumerate() {
+            // The text's first token begins a word whatever it looks like.
+            if length == 0 || (options.whole_words && left > 0 && !begins(left)) {
+                continue;
+            }
+            let mut right = (left + length).min(delimited[left]);
+            while options.whole_words && right > left && right < n && !begins(right) {
+                right -= 1;
+            }
+            if right > reach && right - left >= options.min_tokens.max(1) {
+                reach = right;
+                out.push((left, right));
+            }
+        }
+        out
+    }
+
+    /// ln(count / tokens) of each token of a text; of a token the corpus lacks, as if it occurred half a time.
+    pub fn unigram_logprobs(&self, tokens: &Ngram) -> Vec<f64> {
+        let total = (self.manifest.corpus.tokens as f64).max(1.0);
+        let mut first: HashMap<Ngram, usize> = HashMap::new();
+        let mut distinct = Vec::new();
+        let numbers: Vec<usize> = (0..tokens.len())
+            .map(|i| {
+                let one = tokens.slice(i..i + 1);
+                *first.entry(one.clone()).or_insert_with(|| {
+                    distinct.push(one);
+                    distinct.len() - 1
+                })
+            })
+            .collect();
+        let counts = self.counts(&distinct);
+        numbers.into_iter().map(|i| ((counts[i] as f64).max(0.5) / total).ln()).collect()
+    }
+
+    /// Documents of a span: all of them if there are few, else a seeded sample, in shard and document order.
+    fn span_documents(&self, ngram: &Ngram, options: &TraceOptions) -> Result<Vec<FoundDocument>> {
+        /// Occurrences looked at, at most, to choose documents from.
+        const LOOK: usize = 1000;
+        let wanted = options.documents_per_span;
+        if wanted == 0 {
+            return Ok(Vec::new());
+        }
+        let mut groups: Vec<(DocumentRef, Vec<u64>)> = Vec::new();
+        for (number, shard) in self.shards.iter().enumerate() {
+            let positions: Vec<u64> = with_view!(shard.exact, v => {
+                let range = v.interval(&ngram.resolve(shard));
+                let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(options.seed);
+                let ranks: Vec<usize> = if range.len() <= LOOK {
+                    range.collect()
+                } else {
+                    sample(&mut rng, range.len(), LOOK).iter().map(|i| range.start + i).collect()
+                };
+                ranks.into_iter().map(|r| v.position(r) as u64).collect()
+            });
+            let mut found: std::collections::BTreeMap<u32, Vec<u64>> = Default::default();
+            for p in positions {
+                if let Some(document) = shard.documents.document_at(p)
+                    && !self.is_removed(DocumentRef { shard: number as u32, document })
+                {
+                    let start = shard.documents.token_start(document).unwrap_or(p);
+                    found.entry(document).or_default().push(p - start);
+                }
+            }
+            for (document, mut positions) in found {
+                positions.sort_unstable();
+                groups.push((DocumentRef { shard: number as u32, document }, positions));
+            }
+        }
+        if groups.len() > wanted {
+            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(options.seed);
+            let mut chosen = sample(&mut rng, groups.len(), wanted).into_vec();
+            chosen.sort_unstable();
+            groups = chosen.into_iter().map(|i| groups[i].clone()).collect();
+        }
+        let find = FindOptions { per_document: 1, context: options.context, ..FindOptions::default() };
+        groups.iter().map(|(document, positions)| self.found(*document, positions, ngram.len(), &find)).collect()
+    }
+
+    /// Scores the spans' documents against the text.
+    fn rank_documents(&self, tokens: &Ngram, spans: &[Span]) -> Result<Vec<RankedDocument>> {
+        let mut seen: HashMap<DocumentRef, usize> = HashMap::new();
+        let mut out: Vec<RankedDocument> = Vec::new();
+        for (number, span) in spans.iter().enumerate() {
+            for d in &span.documents {
+                let at = *seen.entry(d.document).or_insert_with(|| {
+                    out.push(RankedDocument { document: d.document, id: d.id.clone(), path: d.path.clone(), spans: Vec::new(), bm25: 0.0 });
+                    out.len() - 1
+                });
+                out[at].spans.push(number);
+            }
+        }
+        let lists: Vec<Vec<u32>> = self.shards.iter().map(|s| with_view!(s.exact, v => {
+            use crate::suffix::Token;
+            let ids: Vec<_> = tokens.resolve(s);
+            let mut ids: Vec<u32> = v.typed(&ids).iter().map(|t| t.id()).filter(|&t| t < s.separator()).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        })).collect();
+        // Term frequencies of the text's tokens in each document.
+        let mut rows: Vec<(HashMap<usize, u32>, f64)> = Vec::with_capacity(out.len());
+        let mut document_frequency: HashMap<Ngram, u32> = HashMap::new();
+        let names: Vec<Ngram> = (0..tokens.len()).map(|i| tokens.slice(i..i + 1)).collect();
+        for d in &out {
+            let shard = &self.shards[d.document.shard as usize];
+            let wanted = &lists[d.document.shard as usize];
+            let range = super::find::token_range(shard, d.document.document);
+            let mut frequency: HashMap<u32, u32> = HashMap::new();
+            with_view!(shard.exact, v => {
+                use crate::suffix::Token;
+                for t in v.tokens().get(range.clone()).unwrap_or(&[]) {
+                    if wanted.binary_search(&t.id()).is_ok() {
+                        *frequency.entry(t.id()).or_default() += 1;
+                    }
+                }
+            });
+            // By position of the token in the text, so that documents of different shards agree on what a term is.
+            let mut row = HashMap::new();
+            let mut counted: std::collections::HashSet<&Ngram> = Default::default();
+            with_view!(shard.exact, v => {
+                use crate::suffix::Token;
+                let ids: Vec<_> = tokens.resolve(shard);
+                for (i, t) in v.typed(&ids).iter().enumerate() {
+                    if let Some(&f) = frequency.get(&t.id()) && counted.insert(&names[i]) {
+                        row.insert(i, f);
+                        *document_frequency.entry(names[i].clone()).or_default() += 1;
+                    }
+                }
+            });
+            rows.push((row, range.len() as f64));
+        }
+        let count = out.len() as f64;
+        let average = rows.iter().map(|r| r.1).sum::<f64>() / count.max(1.0);
+        for (d, (row, length)) in out.iter_mut().zip(&rows) {
+            let mut terms: Vec<(&usize, &u32)> = row.iter().collect();
+            terms.sort();
+            d.bm25 = terms
+                .into_iter()
+                .map(|(i, &f)| {
+                    let df = document_frequency.get(&names[*i]).copied().unwrap_or(0) as f64;
+                    let idf = ((count - df + 0.5) / (df + 0.5) + 1.0).ln();
+                    let f = f as f64;
+                    idf * f * 2.2 / (f + 1.2 * (0.25 + 0.75 * length / average.max(1.0)))
+                })
+                .sum();
+        }
+        out.sort_by(|a, b| b.bm25.total_cmp(&a.bm25).then(a.document.cmp(&b.document)));
+        Ok(out)
+    }
+}
+
+/// The maximal spans of a list of longest matches.
+pub fn maximal(longest: &[usize]) -> Vec<(usize, usize)> {
+    let mut out = Vec::new();
+    let mut reach = 0;
+    for (left, &n) in longest.iter().enumerate() {
+        if n > 0 && left + n > reach {
+            reach = left + n;
+            out.push((left, reach));
+        }
+    }
+    out
+}
