@@ -1,15 +1,41 @@
-//! Vector indexes: nearest neighbours by inner product over L2-normalised embeddings.
+//! Vector indexes: nearest neighbours by inner product, which for L2-normalised embeddings is cosine similarity.
+//!
+//! | kind | answers | made for | file |
+//! |---|---|---|---|
+//! | [`flat`] | exact | small shards, batches, the truth the others are measured by, rescoring | `vectors.bin` |
+//! | [`hnsw`] | approximate | single queries over up to some 10 M rows a shard | `ann.bin` |
+//! | [`ivf`] | approximate | the largest corpora, compressed; cargo feature `faiss` | `ann.bin` |
+//!
+//! Every kind is built from rows numbered in insertion order, searched in batches through [`VectorIndex`], opened from a
+//! memory-mapped file, and takes a row filter (for removal and metadata). Scores of approximate kinds may be those of
+//! compressed vectors: [`rescore`] replaces them by exact ones, [`recall`] measures what such a search misses, and
+//! [`plan`] says what each kind costs and which to take.
 
-use std::path::Path;
+use crate::error::{Error, Result};
 
-use crate::error::Result;
+pub mod element;
+mod file;
+pub mod flat;
+mod kernel;
+mod topk;
+
+pub use element::Element;
+pub use flat::{FlatIndex, FlatWriter};
+pub use kernel::Isa;
+pub use topk::by_score;
+
+/// Largest dimension of a vector.
+pub const MAX_DIM: usize = 1 << 16;
 
 /// One neighbour: row in the index and similarity (inner product; larger is nearer).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Hit {
     pub row: u32,
     pub score: f32,
 }
+
+/// Says of a row whether it may be an answer. Called from several threads, in any order, possibly not for every row.
+pub type Keep<'a> = &'a (dyn Fn(u32) -> bool + Sync);
 
 /// A searchable set of vectors. Rows are numbered from 0 in insertion order.
 pub trait VectorIndex: Send + Sync {
@@ -23,8 +49,37 @@ pub trait VectorIndex: Send + Sync {
     fn dim(&self) -> usize;
     /// Whether every answer equals that of an exhaustive scan.
     fn is_exact(&self) -> bool;
-    /// The `k` best rows for each of `queries.len() / dim` queries, best first, ties by row.
-    fn search(&self, queries: &[f32], k: usize, params: &SearchParams) -> Result<Vec<Vec<Hit>>>;
+
+    /// The `k` best rows that `keep` admits, for each of `queries.len() / dim` queries; best first, ties by row.
+    /// Fewer than `k` only if the index found no more. Incomplete or non-finite queries are errors.
+    fn search(&self, queries: &[f32], k: usize, params: &SearchParams, keep: Option<Keep>) -> Result<Vec<Vec<Hit>>>;
+
+    /// All rows that `keep` admits with a similarity of at least `at_least`; best first, ties by row. As complete as
+    /// [`VectorIndex::search`] is: approximate kinds search for more and more neighbours until one is below.
+    fn within(
+        &self,
+        queries: &[f32],
+        at_least: f32,
+        params: &SearchParams,
+        keep: Option<Keep>,
+    ) -> Result<Vec<Vec<Hit>>> {
+        check_queries(queries, self.dim())?;
+        let mut answers = Vec::new();
+        for query in queries.chunks_exact(self.dim()) {
+            let mut k = 64.min(self.len());
+            let hits = loop {
+                let mut hits = self.search(query, k, params, keep)?.pop().unwrap_or_default();
+                let whole = hits.last().is_none_or(|hit| hit.score < at_least) || hits.len() < k || k == self.len();
+                if whole {
+                    hits.retain(|hit| hit.score >= at_least);
+                    break hits;
+                }
+                k = (4 * k).min(self.len());
+            };
+            answers.push(hits);
+        }
+        Ok(answers)
+    }
 }
 
 /// Search-time settings; each kind reads its own.
@@ -36,7 +91,52 @@ pub struct SearchParams {
     pub nprobe: usize,
 }
 
-/// Writes an index of `rows × dim` vectors to files in `dir`; reopened by the kind's `open(dir)`.
-pub trait VectorIndexBuilder {
-    fn build(&self, vectors: &[f32], dim: usize, dir: &Path) -> Result<()>;
+/// Checks that a vector of `found` values suits an index of `dim` dimensions.
+fn check_dim(found: usize, dim: usize) -> Result<()> {
+    if dim == 0 || dim > MAX_DIM {
+        return Err(Error::invalid(format!("vectors of {dim} dimensions: expected 1 to {MAX_DIM}")));
+    }
+    if found != dim {
+        return Err(Error::invalid_hint(
+            format!("a vector of {found} dimensions does not fit an index of {dim} dimensions"),
+            "use the encoder that the index was built with",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks that `values` are whole, finite vectors of `dim` dimensions; `what` names them.
+fn check_values(what: &str, values: &[f32], dim: usize) -> Result<()> {
+    check_dim(dim, dim)?;
+    if !values.len().is_multiple_of(dim) {
+        return Err(Error::invalid_hint(
+            format!("{} values are not whole vectors of {dim} dimensions ({what})", values.len()),
+            "use the encoder that the index was built with",
+        ));
+    }
+    match values.iter().position(|x| !x.is_finite()) {
+        Some(at) => Err(Error::invalid(format!("{what} {}: element {} is {}", at / dim, at % dim, values[at]))),
+        None => Ok(()),
+    }
+}
+
+fn check_queries(queries: &[f32], dim: usize) -> Result<()> {
+    check_values("query", queries, dim)
+}
+
+/// Seeded unit vectors in a few clusters, for tests.
+#[cfg(test)]
+pub(crate) fn sample(rows: usize, dim: usize, seed: u64) -> Vec<f32> {
+    use rand::{Rng, SeedableRng};
+    let mut centres = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+    let centres: Vec<f32> = (0..8 * dim).map(|_| centres.random_range(-1.0..1.0)).collect();
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let mut vectors = Vec::with_capacity(rows * dim);
+    for _ in 0..rows {
+        let centre = random.random_range(0..8) * dim;
+        let row: Vec<f32> = (0..dim).map(|d| centres[centre + d] + random.random_range(-0.8..0.8)).collect();
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-9);
+        vectors.extend(row.iter().map(|x| x / norm));
+    }
+    vectors
 }
