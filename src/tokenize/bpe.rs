@@ -18,7 +18,8 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::{BpeConfig, Merges, PipelineBPE, Vocab};
 use tokenizers::pipeline::{
-    EncodeOptions, Override, PipelineModel, PipelinePostProcessor, PipelinePreTokenizer, PipelineToken, PipelineTokenizer,
+    EncodeOptions, Override, PipelineModel, PipelinePostProcessor, PipelinePreTokenizer, PipelineToken,
+    PipelineTokenizer,
 };
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -180,15 +181,17 @@ impl BytePairTokenizer {
             pairs.sort_unstable();
             merges.extend(pairs.iter().map(|&(_, _, at)| (spelled[..at].to_owned(), spelled[at..].to_owned())));
         }
-        let model =
-            PipelineBPE::from_config(BpeConfig { vocab, merges, byte_level: true, ignore_merges: true, ..BpeConfig::default() })
-                .map_err(|e| e.to_string())?;
-        let split = Split::native(
-            SplitPattern::Regex(named.split_rule().to_owned()),
-            SplitDelimiterBehavior::Isolated,
-            false,
-        )
+        let model = PipelineBPE::from_config(BpeConfig {
+            vocab,
+            merges,
+            byte_level: true,
+            ignore_merges: true,
+            ..BpeConfig::default()
+        })
         .map_err(|e| e.to_string())?;
+        let split =
+            Split::native(SplitPattern::Regex(named.split_rule().to_owned()), SplitDelimiterBehavior::Isolated, false)
+                .map_err(|e| e.to_string())?;
         if split.grammar().is_none() {
             return Err(format!("the engine does not know the split rule {:?}", named.split_rule()));
         }
@@ -219,18 +222,20 @@ impl BytePairTokenizer {
     }
 }
 
-/// Length of the first piece of `text` to hand to the engine: all of it, or up to a space after a non-blank ASCII
-/// character. None of the split rules lets a token hold a space anywhere but at its start or in a run of blanks, so a token
-/// always ends there, and the look-ahead of the blank rules sees nothing past a non-blank character.
+/// Length of the first piece of `text` to hand to the engine: all of it, or up to a space after a non-blank character.
+/// None of the split rules lets a token hold a space anywhere but at its start or in a run of blanks, so a token always ends
+/// there, and the look-ahead of the blank rules sees nothing past a non-blank character.
 fn piece_len(text: &str) -> usize {
     let bytes = text.as_bytes();
     if bytes.len() <= 2 * PIECE {
         return bytes.len();
     }
-    bytes[PIECE..]
-        .windows(2)
-        .position(|pair| pair[0].is_ascii_graphic() && pair[1] == b' ')
-        .map_or(bytes.len(), |at| PIECE + at + 1)
+    let is_cut = |at: &usize| {
+        bytes[*at] == b' '
+            && (bytes[at - 1].is_ascii_graphic()
+                || (bytes[at - 1] >= 0x80 && text[..*at].chars().next_back().is_some_and(|c| !c.is_whitespace())))
+    };
+    (PIECE..bytes.len()).find(is_cut).unwrap_or(bytes.len())
 }
 
 thread_local! {

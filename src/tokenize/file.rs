@@ -12,8 +12,8 @@ use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::pipeline::{
-    EncodeOptions, Model, Override, PipelineModel, PipelinePatternMatcher, PipelineToken, PipelineTokenizer, PreTokenizer,
-    PreTokenizerScratch, Span, normalize_all,
+    EncodeOptions, Model, Override, PipelineModel, PipelinePatternMatcher, PipelineToken, PipelineTokenizer,
+    PreTokenizer, PreTokenizerScratch, Span, normalize_all,
 };
 use tokenizers::utils::byte_level::char_to_byte;
 
@@ -46,7 +46,8 @@ impl FileTokenizer {
         let bad = |what: String| Error::Model { path: path.to_path_buf(), what };
         let mut value: Value = serde_json::from_slice(json).map_err(|e| bad(format!("not JSON: {e}")))?;
         tokenizers::canonicalize_value(&mut value).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
-        let engine = tokenizers::from_json(&value.to_string()).map_err(|e| bad(format!("cannot build the tokenizer: {e}")))?;
+        let engine =
+            tokenizers::from_json(&value.to_string()).map_err(|e| bad(format!("cannot build the tokenizer: {e}")))?;
         let byte_level = matches!(engine.get_model(), PipelineModel::BPE(bpe) if bpe.is_byte_level());
         let marked_blanks = !byte_level
             && ["normalizer", "pre_tokenizer", "decoder"].into_iter().any(|part| {
@@ -85,13 +86,17 @@ impl FileTokenizer {
             }
             _ => return Err("its model has no vocabulary".into()),
         };
-        let added = value["added_tokens"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let added: Vec<(&str, u64)> =
-            added.iter().filter_map(|token| Some((token["content"].as_str()?, token["id"].as_u64()?))).collect();
-        let size = model_tokens.iter().chain(&added).map(|t| t.1 + 1).max().unwrap_or(0);
+        // From the engine, not from the file: an added token whose id in the file leaves a gap gets the next free one.
+        let added = self.engine.get_added_vocabulary().get_added_tokens_decoder();
+        let largest = model_tokens.iter().map(|t| t.1).chain(added.keys().map(|&id| u64::from(id))).max();
+        let size = largest.map_or(0, |id| id + 1);
         // An id far beyond the number of tokens is a slip of the file, not a reason to reserve its memory.
         if size > 16 * (model_tokens.len() + added.len()) as u64 + (1 << 20) || size >= u64::from(u32::MAX) {
-            return Err(format!("its largest token id, {}, is out of proportion to its {} tokens", size - 1, model_tokens.len()));
+            return Err(format!(
+                "its largest token id, {}, is out of proportion to its {} tokens",
+                size - 1,
+                model_tokens.len()
+            ));
         }
         self.surfaces = vec![None; size as usize];
         self.begins_word = vec![false; size as usize];
@@ -114,9 +119,9 @@ impl FileTokenizer {
             };
             self.surfaces[id as usize] = Some(surface.into());
         }
-        for (token, id) in added {
+        for (id, token) in added {
             self.begins_word[id as usize] = true;
-            self.surfaces[id as usize] = Some(token.as_bytes().into());
+            self.surfaces[id as usize] = Some(token.content.as_bytes().into());
         }
         Ok(())
     }
@@ -160,7 +165,8 @@ impl FileTokenizer {
         let mut at = 0;
         while at < normal.len() {
             let found = added.extract_next(normal.as_bytes(), at, true, true);
-            let ((start, end), id) = found.map_or(((normal.len(), normal.len()), None), |(range, id)| (range, Some(id)));
+            let ((start, end), id) =
+                found.map_or(((normal.len(), normal.len()), None), |(range, id)| (range, Some(id)));
             if start > at {
                 self.pre_tokens(&normal, at, start, &alignment, from, walk)?;
             }
@@ -282,8 +288,12 @@ impl IdTokenizer for FileTokenizer {
             ids.truncate(first);
         }
         check_length(text)?;
-        let mut walk =
-            Walk { ids, spans, splitting: PreTokenizerScratch::default(), model: self.engine.get_model().init_scratch() };
+        let mut walk = Walk {
+            ids,
+            spans,
+            splitting: PreTokenizerScratch::default(),
+            model: self.engine.get_model().init_scratch(),
+        };
         let added = self.engine.get_added_vocabulary();
         let mut at = 0;
         while at < text.len() {

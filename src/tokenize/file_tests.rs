@@ -93,10 +93,7 @@ fn byte_fallback_vocabulary() -> Value {
 fn blank_marks_and_byte_fallback() {
     let tokenizer = parse(&metaspace_bpe());
     let found = pieces(&tokenizer, "hi hi é<tool>hi");
-    assert_eq!(
-        shown(&found),
-        " hi=hi| hi= hi| = |\u{fffd}=é|\u{fffd}=é|<tool>=<tool>| hi=hi",
-    );
+    assert_eq!(shown(&found), " hi=hi| hi= hi| = |\u{fffd}=é|\u{fffd}=é|<tool>=<tool>| hi=hi",);
     assert!(tokenizer.begins_word(261) && !tokenizer.begins_word(259));
     assert_eq!(tokenizer.token_bytes(0xc3 + 1).unwrap(), [0xc3]);
 }
@@ -125,7 +122,8 @@ fn gpt2_file() -> Value {
     let alphabet = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
     let spell = |bytes: &[u8]| bytes.iter().map(|&b| alphabet[b as usize]).collect::<String>();
     let tokens: Vec<Vec<u8>> = (0..50_256).map(|id| bpe.token_bytes(id).unwrap()).collect();
-    let rank: std::collections::HashMap<&[u8], usize> = tokens.iter().enumerate().map(|(i, t)| (t.as_slice(), i)).collect();
+    let rank: std::collections::HashMap<&[u8], usize> =
+        tokens.iter().enumerate().map(|(i, t)| (t.as_slice(), i)).collect();
     let mut merges = Vec::new();
     for (id, token) in tokens.iter().enumerate().filter(|(_, t)| t.len() > 1) {
         // Merge with the ranks below this token's; what is left are its two halves.

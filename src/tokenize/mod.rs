@@ -29,7 +29,6 @@ pub use bytes::BytesTokenizer;
 pub use file::FileTokenizer;
 pub use words::WordsTokenizer;
 
-
 /// Identity of a tokenizer as the manifest records it. Two tokenizers with equal specs give equal tokens.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TokenizerSpec {
@@ -146,7 +145,11 @@ impl Tokenizer {
     /// # Errors
     /// Those of [`Tokenizer::named`] and [`Tokenizer::from_file`].
     pub fn open(name: &str) -> Result<Tokenizer> {
-        if !Self::NAMES.contains(&name) && Path::new(name).is_file() { Self::from_file(name) } else { Self::named(name) }
+        if !Self::NAMES.contains(&name) && Path::new(name).is_file() {
+            Self::from_file(name)
+        } else {
+            Self::named(name)
+        }
     }
 
     /// Opens the tokenizer a manifest names and checks that it is the same one.
@@ -157,7 +160,9 @@ impl Tokenizer {
     pub fn from_spec(spec: &TokenizerSpec) -> Result<Tokenizer> {
         let found = match (spec.kind.as_str(), &spec.path) {
             ("file", Some(path)) => Self::from_file(path)?,
-            ("file", None) => return Err(Error::invalid("the index's tokenizer is a file, but its path is not recorded")),
+            ("file", None) => {
+                return Err(Error::invalid("the index's tokenizer is a file, but its path is not recorded"));
+            }
             (kind, _) => Self::named(kind)?,
         };
         spec.check(&found.spec)?;

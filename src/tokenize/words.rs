@@ -13,12 +13,13 @@
 //!      `don't` and `don’t` are the term `dont`;
 //!    - or, all the rest, the end of a term (`foo_bar.txt` is `foo`, `bar`, `txt`).
 //!
-//!    A maximal run of kept and ignored characters that holds an alphanumeric one is a term, made of its kept characters.
+//!    A maximal run of kept and ignored characters that holds an alphanumeric one is a term, made of its kept characters from the first
+//!    alphanumeric one on.
 //! 4. The term is case-folded: each character is mapped to its full upper case, then each of those to its full lower
 //!    case, without locale or context (`ß` becomes `ss`, final `ς` becomes `σ`); `ı` (U+0131) stays. If the
 //!    result is not in NFKC, it is put there.
 //!
-//! The span of a term is the range of original text from its first to its last kept character. Where normalization merges or expands
+//! The span of a term is the range of original text from its first to its last character. Where normalization merges or expands
 //! characters (`½` is `1⁄2`), the span covers all the original characters that took part, so spans of neighbouring terms may
 //! coincide; they never run backwards.
 //!
@@ -252,7 +253,6 @@ impl General {
     fn piece_terms(&mut self, piece: &str, origin: &[ByteSpan], each: &mut dyn FnMut(&str, ByteSpan)) {
         self.term.clear();
         let mut span = ByteSpan::default();
-        let mut has_alphanumeric = false;
         let mut before: Option<char> = None;
         let mut chars = piece.char_indices();
         while let Some((offset, c)) = chars.next() {
@@ -260,11 +260,13 @@ impl General {
                 continue;
             }
             let alphanumeric = c.is_alphanumeric();
-            let kept = alphanumeric || is_combining_mark(c) || {
+            let kept = alphanumeric || (before.is_some() && is_combining_mark(c)) || {
                 let after = chars.clone().map(|(_, n)| n).find(|&n| !is_ignorable(n));
                 match c {
                     '.' | ',' => before.is_some_and(char::is_numeric) && after.is_some_and(char::is_numeric),
-                    '\'' | '\u{2019}' if before.is_some_and(is_word_char) && after.is_some_and(is_word_char) => continue,
+                    '\'' | '\u{2019}' if before.is_some_and(is_word_char) && after.is_some_and(is_word_char) => {
+                        continue;
+                    }
                     _ => false,
                 }
             };
@@ -274,20 +276,18 @@ impl General {
                     span = source;
                 }
                 span.end = span.end.max(source.end);
-                has_alphanumeric |= alphanumeric;
                 fold_into(c, &mut self.term);
                 before = Some(c);
             } else {
-                self.emit(span, has_alphanumeric, each);
-                has_alphanumeric = false;
+                self.emit(span, each);
                 before = None;
             }
         }
-        self.emit(span, has_alphanumeric, each);
+        self.emit(span, each);
     }
 
-    fn emit(&mut self, span: ByteSpan, has_alphanumeric: bool, each: &mut dyn FnMut(&str, ByteSpan)) {
-        if has_alphanumeric {
+    fn emit(&mut self, span: ByteSpan, each: &mut dyn FnMut(&str, ByteSpan)) {
+        if !self.term.is_empty() {
             if self.term.is_ascii() || is_nfkc_quick(self.term.chars()) == IsNormalized::Yes {
                 each(&self.term, span);
             } else {

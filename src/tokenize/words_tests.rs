@@ -20,7 +20,9 @@ fn oracle(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for piece in normal.split_word_bounds() {
         let chars: Vec<char> = piece.chars().filter(|&c| !is_ignorable(c)).collect();
-        let word = |i: Option<usize>| i.and_then(|i| chars.get(i)).is_some_and(|c| c.is_alphanumeric() || is_combining_mark(*c));
+        let word = |i: Option<usize>| {
+            i.and_then(|i| chars.get(i)).is_some_and(|c| c.is_alphanumeric() || is_combining_mark(*c))
+        };
         let number = |i: Option<usize>| i.and_then(|i| chars.get(i)).is_some_and(|c| c.is_numeric());
         let (mut term, mut alphanumeric) = (String::new(), false);
         for i in 0..=chars.len() {
@@ -33,7 +35,9 @@ fn oracle(text: &str) -> Vec<String> {
             };
             if word(Some(i)) || (matches!(c, '.' | ',') && number(before) && number(after)) {
                 alphanumeric |= c.is_alphanumeric();
-                term.push(c);
+                if alphanumeric {
+                    term.push(c);
+                }
             } else if !(matches!(c, '\'' | '’') && word(before) && word(after)) {
                 if alphanumeric {
                     found.push(std::mem::take(&mut term));
@@ -75,8 +79,15 @@ fn spans_are_original_bytes() {
     let text = "A “Naïve” Cafe\u{301}, ½ DON’T. ﬁn";
     let found: Vec<(String, &str)> =
         terms(text).into_iter().map(|(term, s)| (term, &text[s.start as usize..s.end as usize])).collect();
-    let expected =
-        [("a", "A"), ("naïve", "Naïve"), ("café", "Cafe\u{301}"), ("1", "½"), ("2", "½"), ("dont", "DON’T"), ("fin", "ﬁn")];
+    let expected = [
+        ("a", "A"),
+        ("naïve", "Naïve"),
+        ("café", "Cafe\u{301}"),
+        ("1", "½"),
+        ("2", "½"),
+        ("dont", "DON’T"),
+        ("fin", "ﬁn"),
+    ];
     assert_eq!(found.iter().map(|(t, s)| (t.as_str(), *s)).collect::<Vec<_>>(), expected);
 }
 
@@ -92,7 +103,12 @@ fn unicode_tables_are_pinned() {
             hash.update(&span.end.to_le_bytes());
         });
     }
-    assert_eq!(hash.digest(), PINNED, "the terms of assigned characters changed: raise the number in words::RULE and pin {:#x}", hash.digest());
+    assert_eq!(
+        hash.digest(),
+        PINNED,
+        "the terms of assigned characters changed: raise the number in words::RULE and pin {:#x}",
+        hash.digest()
+    );
 }
 
 /// Blocks that were fully settled long before the tables in use: their characters do not change between versions.
@@ -101,7 +117,7 @@ fn is_settled(c: char) -> bool {
         | 0x3000..=0x30ff | 0x3400..=0x4dbf | 0x4e00..=0x9fa5 | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe00..=0xffef)
 }
 
-const PINNED: u64 = 0;
+const PINNED: u64 = 0xfd2b_3cd1_2934_aa3e;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
