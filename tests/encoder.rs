@@ -50,7 +50,10 @@ fn embeddings_equal_sentence_transformers() {
     for isa in Isa::available() {
         let encoder = BertEncoder::open_isa(&dir, &OpenOptions::default(), isa).expect("model");
         assert_eq!(encoder.spec().sha256, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db");
-        assert_eq!((encoder.spec().dim, encoder.spec().pooling.as_str(), encoder.spec().max_tokens), (384, "mean", 256));
+        assert_eq!(
+            (encoder.spec().dim, encoder.spec().pooling.as_str(), encoder.spec().max_tokens),
+            (384, "mean", 256)
+        );
         agrees(&encoder, isa.name());
     }
     agrees(&CandleEncoder::open(&dir).expect("model"), "candle");
@@ -152,7 +155,8 @@ fn stsb(limit: usize) -> Option<(f64, f64)> {
     let (a, b) = (encoder.embed_ids(&l).expect("vectors"), encoder.embed_ids(&r).expect("vectors"));
     let pooled: Vec<f64> = a.chunks_exact(384).zip(b.chunks_exact(384)).map(|(x, y)| cosine(x, y)).collect();
     let (a, b) = (encoder.token_states(&l).expect("states"), encoder.token_states(&r).expect("states"));
-    let late: Vec<f64> = (0..rows.len()).map(|i| priorart::embed::late::symmetric(a.view(i), b.view(i)) as f64).collect();
+    let late: Vec<f64> =
+        (0..rows.len()).map(|i| priorart::embed::late::symmetric(a.view(i), b.view(i)) as f64).collect();
     let human: Vec<f64> = rows.iter().map(|r| r["score"].as_f64().expect("score")).collect();
     Some((spearman(&pooled, &human), spearman(&late, &human)))
 }

@@ -49,7 +49,9 @@ impl ChunkRule {
             ));
         }
         if stride == 0 || stride > window {
-            return Err(Error::invalid(format!("a chunk stride of {stride} tokens; 1 to the window ({window}) is allowed")));
+            return Err(Error::invalid(format!(
+                "a chunk stride of {stride} tokens; 1 to the window ({window}) is allowed"
+            )));
         }
         Ok(ChunkRule { window, stride })
     }
@@ -63,7 +65,9 @@ impl ChunkRule {
         while start < n {
             let end = (start + window).min(n);
             match ranges.last_mut() {
-                Some(last) if end == n && (end - last.end) * 4 < window && end - last.start <= max_tokens => last.end = end,
+                Some(last) if end == n && (end - last.end) * 4 < window && end - last.start <= max_tokens => {
+                    last.end = end
+                }
                 _ => ranges.push(start..end),
             }
             if end == n {

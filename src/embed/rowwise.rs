@@ -280,7 +280,11 @@ mod tests {
                 ] {
                     let mut row = [x];
                     activate(isa, kind, &mut row);
-                    assert!((row[0] as f64 - want).abs() < 2e-6, "{isa:?} {kind:?}({x}) = {} instead of {want}", row[0]);
+                    assert!(
+                        (row[0] as f64 - want).abs() < 2e-6,
+                        "{isa:?} {kind:?}({x}) = {} instead of {want}",
+                        row[0]
+                    );
                 }
             }
         }
