@@ -97,10 +97,12 @@ fn load(files: &ModelFiles) -> Result<Model> {
     let bytes = std::fs::read(files.weights.path()).map_err(Error::io(files.weights.path(), "read"))?;
     let vb = VarBuilder::from_buffered_safetensors(bytes, DType::F32, &Device::Cpu).map_err(failed)?;
     Ok(match files.model_type.as_str() {
-        "bert" if is_jina => {
-            Model::JinaBert(jina_bert::BertModel::new(vb, &serde_json::from_value(config).map_err(parse)?).map_err(failed)?)
+        "bert" if is_jina => Model::JinaBert(
+            jina_bert::BertModel::new(vb, &serde_json::from_value(config).map_err(parse)?).map_err(failed)?,
+        ),
+        "bert" => {
+            Model::Bert(bert::BertModel::load(vb, &serde_json::from_value(config).map_err(parse)?).map_err(failed)?)
         }
-        "bert" => Model::Bert(bert::BertModel::load(vb, &serde_json::from_value(config).map_err(parse)?).map_err(failed)?),
         "distilbert" => Model::DistilBert(
             distilbert::DistilBertModel::load(vb, &serde_json::from_value(config).map_err(parse)?).map_err(failed)?,
         ),
@@ -119,9 +121,11 @@ fn load(files: &ModelFiles) -> Result<Model> {
             nomic_bert::NomicBertModel::load(vb, &serde_json::from_value(config).map_err(parse)?).map_err(failed)?,
         ),
         "xlm-roberta" | "roberta" => {
-            let vb = if files.weights.contains("roberta.embeddings.word_embeddings.weight") { vb.pp("roberta") } else { vb };
+            let vb =
+                if files.weights.contains("roberta.embeddings.word_embeddings.weight") { vb.pp("roberta") } else { vb };
             Model::XlmRoberta(
-                xlm_roberta::XLMRobertaModel::new(&serde_json::from_value(config).map_err(parse)?, vb).map_err(failed)?,
+                xlm_roberta::XLMRobertaModel::new(&serde_json::from_value(config).map_err(parse)?, vb)
+                    .map_err(failed)?,
             )
         }
         other => return Err(unusable(format!("model_type {other} is not supported"))),

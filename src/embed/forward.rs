@@ -137,7 +137,10 @@ impl Loader<'_> {
     fn norm(&self, name: &str, n: usize) -> Result<Norm> {
         let old = self.weights.contains(&format!("{}{name}.gamma", self.prefix));
         let (gain, shift) = if old { ("gamma", "beta") } else { ("weight", "bias") };
-        Ok(Norm { gain: self.get(&format!("{name}.{gain}"), &[n])?, shift: self.get(&format!("{name}.{shift}"), &[n])? })
+        Ok(Norm {
+            gain: self.get(&format!("{name}.{gain}"), &[n])?,
+            shift: self.get(&format!("{name}.{shift}"), &[n])?,
+        })
     }
 
     /// Several `n × k` linear layers of the same input, side by side.
@@ -166,7 +169,9 @@ impl Network {
     pub fn load(weights: &Weights, config: &Value, model_type: &str, isa: Isa) -> Result<Network> {
         let unusable = |what: String| Error::Model { path: weights.path().to_path_buf(), what };
         let need = |names: &[&str]| {
-            integer(config, names).filter(|&n| n > 0).ok_or_else(|| unusable(format!("config.json has no {}", names[0])))
+            integer(config, names)
+                .filter(|&n| n > 0)
+                .ok_or_else(|| unusable(format!("config.json has no {}", names[0])))
         };
         let hidden = need(&["hidden_size", "dim"])?;
         let heads = need(&["num_attention_heads", "n_heads"])?;
@@ -196,7 +201,9 @@ impl Network {
         if model_type != "distilbert" {
             let types = need(&["type_vocab_size"])?;
             let types = load.get("embeddings.token_type_embeddings.weight", &[types, hidden])?;
-            positions.chunks_exact_mut(hidden).for_each(|row| row.iter_mut().zip(types.iter()).for_each(|(p, &t)| *p += t));
+            positions
+                .chunks_exact_mut(hidden)
+                .for_each(|row| row.iter_mut().zip(types.iter()).for_each(|(p, &t)| *p += t));
         }
         let layers = (0..depth)
             .map(|i| {

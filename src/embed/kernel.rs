@@ -292,123 +292,119 @@ mod x86 {
 
     use super::{Column, Start};
 
-    #[target_feature(enable = "avx512f")]
-    pub unsafe fn column_avx512(col: Column, rows: usize, a: *const f32, c: *mut f32, ldc: usize) {
-        // SAFETY: `i + R <= rows` in every call, within what the caller promised.
-        unsafe {
-            let mut i = 0;
-            while i + 12 <= rows {
-                tile_avx512::<12>(col, a.add(i * col.lda), c.add(i * ldc), ldc);
-                i += 12;
-            }
-            let (a, c) = (a.add(i * col.lda), c.add(i * ldc));
-            match rows - i {
-                0 => {}
-                1 => tile_avx512::<1>(col, a, c, ldc),
-                2 => tile_avx512::<2>(col, a, c, ldc),
-                3 => tile_avx512::<3>(col, a, c, ldc),
-                4 => tile_avx512::<4>(col, a, c, ldc),
-                5 => tile_avx512::<5>(col, a, c, ldc),
-                6 => tile_avx512::<6>(col, a, c, ldc),
-                7 => tile_avx512::<7>(col, a, c, ldc),
-                8 => tile_avx512::<8>(col, a, c, ldc),
-                9 => tile_avx512::<9>(col, a, c, ldc),
-                10 => tile_avx512::<10>(col, a, c, ldc),
-                _ => tile_avx512::<11>(col, a, c, ldc),
-            }
+    /// Where a row's sums start.
+    ///
+    /// # Safety
+    /// Row `i` of C must exist when sums start from it.
+    #[inline(always)]
+    unsafe fn start(col: &Column, c: *mut f32, i: usize, ldc: usize) -> *const f32 {
+        match col.start {
+            Start::Row(p) => p,
+            // SAFETY: the caller's promise.
+            Start::FromC => unsafe { c.add(i * ldc).cast_const() },
         }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn tile_avx512<const R: usize>(col: Column, a: *const f32, c: *mut f32, ldc: usize) {
-        // SAFETY: R rows of A and C and k rows of the panel are valid by the caller's promise. Prefetches may point past
-        // the panel: they do not fault and the pointer is formed with wrapping arithmetic.
-        unsafe {
-            let mut acc = [[_mm512_setzero_ps(); 2]; R];
-            for (i, sum) in acc.iter_mut().enumerate() {
-                let from = match col.start {
-                    Start::Row(p) => p,
-                    Start::FromC => c.add(i * ldc).cast_const(),
-                };
-                *sum = [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))];
-            }
-            // Three rows share one base pointer, so that the addresses fit the registers: base, base + lda, base + 2·lda.
-            let base: [*const f32; 4] = std::array::from_fn(|g| a.wrapping_add(3 * g * col.lda));
-            let mut b = col.panel;
-            for p in 0..col.k {
-                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(16 * 32).cast());
-                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(16 * 32 + 16).cast());
-                let b0 = _mm512_loadu_ps(b);
-                let b1 = _mm512_loadu_ps(b.add(16));
-                b = b.add(32);
-                for (i, sum) in acc.iter_mut().enumerate() {
-                    let x = _mm512_set1_ps(*base[i / 3].add(p + (i % 3) * col.lda));
-                    sum[0] = _mm512_fmadd_ps(x, b0, sum[0]);
-                    sum[1] = _mm512_fmadd_ps(x, b1, sum[1]);
+    /// One register tile of `$rows` rows. The rows are written out by the macro rather than looped over, so that the sums
+    /// stay in registers whatever the optimisation level (tests are built with little of it).
+    macro_rules! tile {
+        (avx512 $name:ident, $rows:literal: $($i:literal)*) => {
+            #[inline]
+            #[target_feature(enable = "avx512f")]
+            unsafe fn $name(col: Column, a: *const f32, c: *mut f32, ldc: usize) {
+                // SAFETY: these rows of A and C and k rows of the panel are valid by the caller's promise. Prefetches may
+                // point past the panel: they do not fault, and the pointer is formed with wrapping arithmetic.
+                unsafe {
+                    let mut sums = [[_mm512_setzero_ps(); 2]; $rows];
+                    $( let from = start(&col, c, $i, ldc);
+                       sums[$i] = [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))]; )*
+                    // Three rows share one base pointer, so that the addresses fit the registers: base, + lda, + 2·lda.
+                    let base = [a, a.wrapping_add(3 * col.lda), a.wrapping_add(6 * col.lda), a.wrapping_add(9 * col.lda)];
+                    let lda = [0, col.lda, 2 * col.lda];
+                    let mut b = col.panel;
+                    let mut p = 0;
+                    while p < col.k {
+                        _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(16 * 32).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(16 * 32 + 16).cast());
+                        let b0 = _mm512_loadu_ps(b);
+                        let b1 = _mm512_loadu_ps(b.add(16));
+                        b = b.wrapping_add(32);
+                        $( let x = _mm512_set1_ps(*base[$i / 3].add(p + lda[$i % 3]));
+                           sums[$i][0] = _mm512_fmadd_ps(x, b0, sums[$i][0]);
+                           sums[$i][1] = _mm512_fmadd_ps(x, b1, sums[$i][1]); )*
+                        p += 1;
+                    }
+                    $( _mm512_storeu_ps(c.add($i * ldc), sums[$i][0]);
+                       _mm512_storeu_ps(c.add($i * ldc + 16), sums[$i][1]); )*
                 }
             }
-            for (i, sum) in acc.iter().enumerate() {
-                _mm512_storeu_ps(c.add(i * ldc), sum[0]);
-                _mm512_storeu_ps(c.add(i * ldc + 16), sum[1]);
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub unsafe fn column_avx2(col: Column, rows: usize, a: *const f32, c: *mut f32, ldc: usize) {
-        // SAFETY: `i + R <= rows` in every call, within what the caller promised.
-        unsafe {
-            let mut i = 0;
-            while i + 6 <= rows {
-                tile_avx2::<6>(col, a.add(i * col.lda), c.add(i * ldc), ldc);
-                i += 6;
-            }
-            let (a, c) = (a.add(i * col.lda), c.add(i * ldc));
-            match rows - i {
-                0 => {}
-                1 => tile_avx2::<1>(col, a, c, ldc),
-                2 => tile_avx2::<2>(col, a, c, ldc),
-                3 => tile_avx2::<3>(col, a, c, ldc),
-                4 => tile_avx2::<4>(col, a, c, ldc),
-                _ => tile_avx2::<5>(col, a, c, ldc),
-            }
-        }
-    }
-
-    /// Both 16-column halves of a panel in turn: 6 × 16 sums fill the sixteen registers of AVX2.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile_avx2<const R: usize>(col: Column, a: *const f32, c: *mut f32, ldc: usize) {
-        // SAFETY: as for `tile_avx512`.
-        unsafe {
-            for half in [0, 16] {
-                let mut acc = [[_mm256_setzero_ps(); 2]; R];
-                for (i, sum) in acc.iter_mut().enumerate() {
-                    let from = match col.start {
-                        Start::Row(p) => p.add(half),
-                        Start::FromC => c.add(i * ldc + half).cast_const(),
-                    };
-                    *sum = [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))];
-                }
-                let base: [*const f32; 2] = std::array::from_fn(|g| a.wrapping_add(3 * g * col.lda));
-                let mut b = col.panel.add(half);
-                for p in 0..col.k {
-                    let b0 = _mm256_loadu_ps(b);
-                    let b1 = _mm256_loadu_ps(b.add(8));
-                    b = b.wrapping_add(32);
-                    for (i, sum) in acc.iter_mut().enumerate() {
-                        let x = _mm256_set1_ps(*base[i / 3].add(p + (i % 3) * col.lda));
-                        sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
-                        sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
+        };
+        (avx2 $name:ident, $rows:literal: $($i:literal)*) => {
+            #[inline]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn $name(col: Column, a: *const f32, c: *mut f32, ldc: usize) {
+                // SAFETY: as for AVX-512. Both 16-column halves of a panel in turn: 6 × 16 sums fill sixteen registers.
+                unsafe {
+                    let mut half = 0;
+                    while half < 32 {
+                        let mut sums = [[_mm256_setzero_ps(); 2]; $rows];
+                        $( let from = start(&col, c, $i, ldc).add(half);
+                           sums[$i] = [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))]; )*
+                        let base = [a, a.wrapping_add(3 * col.lda)];
+                        let lda = [0, col.lda, 2 * col.lda];
+                        let mut b = col.panel.add(half);
+                        let mut p = 0;
+                        while p < col.k {
+                            let b0 = _mm256_loadu_ps(b);
+                            let b1 = _mm256_loadu_ps(b.add(8));
+                            b = b.wrapping_add(32);
+                            $( let x = _mm256_set1_ps(*base[$i / 3].add(p + lda[$i % 3]));
+                               sums[$i][0] = _mm256_fmadd_ps(x, b0, sums[$i][0]);
+                               sums[$i][1] = _mm256_fmadd_ps(x, b1, sums[$i][1]); )*
+                            p += 1;
+                        }
+                        $( _mm256_storeu_ps(c.add($i * ldc + half), sums[$i][0]);
+                           _mm256_storeu_ps(c.add($i * ldc + half + 8), sums[$i][1]); )*
+                        half += 16;
                     }
                 }
-                for (i, sum) in acc.iter().enumerate() {
-                    _mm256_storeu_ps(c.add(i * ldc + half), sum[0]);
-                    _mm256_storeu_ps(c.add(i * ldc + half + 8), sum[1]);
-                }
             }
-        }
+        };
+    }
+
+    tile!(avx512 wide_12, 12: 0 1 2 3 4 5 6 7 8 9 10 11);
+    tile!(avx512 wide_6, 6: 0 1 2 3 4 5);
+    tile!(avx512 wide_3, 3: 0 1 2);
+    tile!(avx512 wide_1, 1: 0);
+    tile!(avx2 narrow_6, 6: 0 1 2 3 4 5);
+    tile!(avx2 narrow_3, 3: 0 1 2);
+    tile!(avx2 narrow_1, 1: 0);
+
+    /// Runs the largest tiles that still fit, then smaller ones.
+    macro_rules! cover {
+        ($col:ident, $rows:ident, $a:ident, $c:ident, $ldc:ident: $($tile:ident $size:literal),*) => {{
+            let mut i = 0;
+            $( while i + $size <= $rows {
+                $tile($col, $a.add(i * $col.lda), $c.add(i * $ldc), $ldc);
+                i += $size;
+            } )*
+        }};
+    }
+
+    /// # Safety
+    /// As [`Column::run`].
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn column_avx512(col: Column, rows: usize, a: *const f32, c: *mut f32, ldc: usize) {
+        // SAFETY: `i + size <= rows` in every call, within what the caller promised.
+        unsafe { cover!(col, rows, a, c, ldc: wide_12 12, wide_6 6, wide_3 3, wide_1 1) }
+    }
+
+    /// # Safety
+    /// As [`Column::run`].
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn column_avx2(col: Column, rows: usize, a: *const f32, c: *mut f32, ldc: usize) {
+        // SAFETY: `i + size <= rows` in every call, within what the caller promised.
+        unsafe { cover!(col, rows, a, c, ldc: narrow_6 6, narrow_3 3, narrow_1 1) }
     }
 }
 

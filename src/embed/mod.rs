@@ -6,8 +6,10 @@
 
 mod bert;
 mod candle;
+pub mod chunk;
 mod forward;
 mod kernel;
+pub mod late;
 mod model_files;
 mod rowwise;
 mod tokens;

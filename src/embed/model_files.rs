@@ -82,10 +82,8 @@ impl ModelFiles {
             (Some(n), None) | (None, Some(n)) => n,
             (None, None) => 512,
         };
-        let dim = integer(&config, &["hidden_size", "dim", "n_embd"]).ok_or_else(|| Error::Model {
-            path: dir.join("config.json"),
-            what: "hidden_size is missing".into(),
-        })?;
+        let dim = integer(&config, &["hidden_size", "dim", "n_embd"])
+            .ok_or_else(|| Error::Model { path: dir.join("config.json"), what: "hidden_size is missing".into() })?;
         let prompts = read_prompts(dir, &tokenizer)?;
         let name = options.name.clone().unwrap_or_else(|| {
             dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())

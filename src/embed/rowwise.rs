@@ -176,16 +176,12 @@ fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn max_body(row: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let tail = chunks.remainder();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = if x > *lane { x } else { *lane };
+fn column_max_body(block: &[f32], best: &mut [f32]) {
+    for row in block.chunks_exact(best.len()) {
+        for (best, &x) in best.iter_mut().zip(row) {
+            *best = if x > *best { x } else { *best };
         }
     }
-    tail.iter().chain(&lanes).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
 }
 
 /// Compiles `body` for each instruction set and picks one at run time.
@@ -227,8 +223,8 @@ dispatch!(
     /// Inner product of two rows of equal length.
     dot(a: &[f32], b: &[f32]) -> f32, dot_body::<false>(a, b), dot_body::<true>(a, b));
 dispatch!(
-    /// Largest element; −∞ for an empty row.
-    max(row: &[f32]) -> f32, max_body(row), max_body(row));
+    /// `best[j] ← max(best[j], every row's element j)` for rows of `best.len()` floats.
+    column_max(block: &[f32], best: &mut [f32]), column_max_body(block, best), column_max_body(block, best));
 
 /// Scales a row to unit length; a zero row stays zero.
 pub fn l2_normalize(row: &mut [f32]) {
@@ -284,7 +280,11 @@ mod tests {
                 ] {
                     let mut row = [x];
                     activate(isa, kind, &mut row);
-                    assert!((row[0] as f64 - want).abs() < 2e-6, "{isa:?} {kind:?}({x}) = {} instead of {want}", row[0]);
+                    assert!(
+                        (row[0] as f64 - want).abs() < 2e-6,
+                        "{isa:?} {kind:?}({x}) = {} instead of {want}",
+                        row[0]
+                    );
                 }
             }
         }
@@ -313,7 +313,9 @@ mod tests {
                 }
                 let want: f64 = d.iter().map(|x| x * x * 0.5).sum();
                 prop_assert!((dot(isa, &values, &halves) as f64 - want).abs() <= 1e-5 * want.max(1.0));
-                prop_assert_eq!(max(isa, &values) as f64, top);
+                let mut best = halves.clone();
+                column_max(isa, &values, &mut best);
+                prop_assert!(best.iter().zip(&values).zip(&halves).all(|((&b, &x), &y)| b == x.max(y)));
             }
         }
     }

@@ -27,8 +27,8 @@ impl WindowTokenizer {
     pub fn open(path: &Path) -> Result<WindowTokenizer> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let unusable = |what: String| Error::Model { path: path.to_path_buf(), what };
-        let mut inner =
-            Tokenizer::from_bytes(&bytes).map_err(|e| unusable(format!("not a tokenizer this program can run: {e}")))?;
+        let mut inner = Tokenizer::from_bytes(&bytes)
+            .map_err(|e| unusable(format!("not a tokenizer this program can run: {e}")))?;
         inner.with_truncation(None).map_err(|e| unusable(e.to_string()))?;
         inner.with_padding(None);
         let ids = |special| -> Result<Vec<u32>> {
@@ -51,11 +51,12 @@ impl WindowTokenizer {
                 "split the document",
             ));
         }
-        let encoding = self.inner.encode(text, false).map_err(|e| Error::Model {
-            path: self.path.clone(),
-            what: format!("tokenization failed: {e}"),
-        })?;
-        let spans = encoding.get_offsets().iter().map(|&(start, end)| ByteSpan { start: start as u32, end: end as u32 });
+        let encoding = self
+            .inner
+            .encode(text, false)
+            .map_err(|e| Error::Model { path: self.path.clone(), what: format!("tokenization failed: {e}") })?;
+        let spans =
+            encoding.get_offsets().iter().map(|&(start, end)| ByteSpan { start: start as u32, end: end as u32 });
         Ok(EncoderTokens { ids: encoding.get_ids().to_vec(), spans: spans.collect() })
     }
 
