@@ -16,11 +16,13 @@ use crate::error::{Error, Result};
 pub mod element;
 mod file;
 pub mod flat;
+pub mod hnsw;
 mod kernel;
 mod topk;
 
 pub use element::Element;
 pub use flat::{FlatIndex, FlatWriter};
+pub use hnsw::{HnswIndex, HnswParams};
 pub use kernel::Isa;
 pub use topk::by_score;
 
