@@ -10,6 +10,7 @@ pub mod ann;
 pub mod corpus;
 pub mod embed;
 pub mod error;
+pub mod reference;
 pub mod suffix;
 pub mod tokenize;
 
