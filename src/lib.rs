@@ -28,4 +28,8 @@ pub mod index;
 
 pub mod query;
 
+pub mod reference;
+
+
+
 pub use error::{Error, Result};
