@@ -5,6 +5,7 @@
 //! - [`boolean`]: AND and OR of n-grams, in a document or a window.
 //! - [`next`]: n-gram and ∞-gram next-token distributions.
 //! - [`trace`]: longest matches and maximal spans of a whole text.
+//! - [`neighbors`]: the semantically nearest chunks.
 //! - [`metrics`]: coverage, n-novelty and creativity index of a trace.
 //!
 //! Every answer is exact: it equals a scan of the documents that are not removed. Shards answer one by one and counts add up; removed
@@ -14,6 +15,7 @@ pub mod boolean;
 pub mod count;
 pub mod find;
 pub mod metrics;
+pub mod neighbors;
 pub mod next;
 pub mod trace;
 

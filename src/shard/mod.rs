@@ -3,6 +3,8 @@
 //! - [`documents`]: the original documents, random access.
 //! - [`terms`]: the term dictionary of an open vocabulary.
 //! - [`exact`]: the token stream and its suffix array.
+//! - [`semantic`]: chunks of the documents and their embeddings.
+//! - [`removed`]: which documents a removal hides.
 //! - [`build`]: documents in, a finished shard directory out.
 //!
 //! [`Shard::open`] maps a shard's files; nothing is read until a query touches it.
@@ -11,6 +13,7 @@ pub mod build;
 pub mod documents;
 pub mod exact;
 pub mod removed;
+pub mod semantic;
 pub mod terms;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +24,7 @@ use crate::tokenize::TokenizerSpec;
 
 pub use documents::{Documents, StoredDocument};
 pub use exact::ExactIndex;
+pub use semantic::Semantic;
 pub use terms::Terms;
 
 /// `shard.json`: what a shard is, next to its binary files.
@@ -54,6 +58,8 @@ pub struct Shard {
     pub exact: ExactIndex,
     /// The dictionary, where the vocabulary is open.
     pub terms: Option<Terms>,
+    /// Chunks and embeddings, where the index has an encoder.
+    pub semantic: Option<Semantic>,
 }
 
 impl Shard {
@@ -78,7 +84,7 @@ impl Shard {
                 ),
             ));
         }
-        Ok(Shard { dir: dir.to_path_buf(), meta, documents, exact, terms })
+        Ok(Shard { dir: dir.to_path_buf(), meta, documents, exact, terms, semantic: Semantic::open(dir)? })
     }
 
     /// The ids this shard gives to terms: `None` for one it has not seen.
