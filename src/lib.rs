@@ -30,6 +30,6 @@ pub mod query;
 
 pub mod reference;
 
-
+pub mod cli;
 
 pub use error::{Error, Result};

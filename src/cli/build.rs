@@ -147,16 +147,26 @@ fn run(
     tasks: &TaskArgs,
     encoder: Option<super::semantic::Opened>,
 ) -> anyhow::Result<Outcome> {
-    let options = BuildOptions { read: read.options(), memory: global.memory(), task: tasks.task.unwrap_or(0), tasks: tasks.tasks.unwrap_or(1) };
+    let options = BuildOptions {
+        read: read.options(),
+        memory: global.memory(),
+        task: tasks.task.unwrap_or(0),
+        tasks: tasks.tasks.unwrap_or(1),
+    };
     let mine = builder::task_files(files, options.task, options.tasks);
     let bar = output::bar(mine.iter().map(|f| f.bytes).sum(), global.quiet, "index");
     let built = builder::build(dir, tokenizer, files, &options, &mut |p| {
         bar.set_position(p.bytes);
-        bar.set_message(format!("{} documents, {} tokens{}", number(p.documents), number(p.tokens), if p.sorting { ", sorting" } else { "" }));
+        bar.set_message(format!(
+            "{} documents, {} tokens{}",
+            number(p.documents),
+            number(p.tokens),
+            if p.sorting { ", sorting" } else { "" }
+        ));
     })?;
     bar.finish_and_clear();
     for bad in &built.bad {
-        eprintln!("skipped: {bad}");
+        eprintln!("skipped: {}:{}: bad record at byte {}: {}", bad.path.display(), bad.line, bad.byte, bad.what);
     }
     if !global.quiet && built.resumed_documents > 0 {
         eprintln!("resumed: {} documents were indexed by an earlier run", number(built.resumed_documents));
@@ -166,9 +176,14 @@ fn run(
     }
     if options.tasks > 1 {
         if !global.quiet {
-            eprintln!("task {} of {} is done; run `priorart publish` with the same paths when all are", options.task, options.tasks);
+            eprintln!(
+                "task {} of {} is done; run `priorart publish` with the same paths when all are",
+                options.task, options.tasks
+            );
         }
-        return show(global, &built, |b| format!("{} documents, {} tokens in {} shards", number(b.documents), number(b.tokens), b.shards));
+        return show(global, &built, |b| {
+            format!("{} documents, {} tokens in {} shards", number(b.documents), number(b.tokens), b.shards)
+        });
     }
     let published = builder::publish(dir, tokenizer, files, &options, |_| {})?;
     summary(global, &published)
@@ -214,7 +229,12 @@ fn show<T: serde::Serialize>(global: &Global, item: &T, text: impl Fn(&T) -> Str
     Ok(Outcome::Done)
 }
 
-fn dry_run(global: &Global, tokenizer: &Tokenizer, files: &[SourceFile], read: &ReadOptions) -> anyhow::Result<Outcome> {
+fn dry_run(
+    global: &Global,
+    tokenizer: &Tokenizer,
+    files: &[SourceFile],
+    read: &ReadOptions,
+) -> anyhow::Result<Outcome> {
     let estimate = estimate(tokenizer, files, read, global.memory())?;
     output::result(global.format(), &estimate, |e| {
         format!(

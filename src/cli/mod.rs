@@ -4,10 +4,10 @@
 //! Settings come from flags, then the environment (`PRIORART_…`), then `priorart.toml` in the current directory.
 
 mod build;
-mod demo;
 mod exact;
 mod inspect;
 mod output;
+mod semantic;
 mod settings;
 
 use std::process::ExitCode;
@@ -46,8 +46,8 @@ enum Command {
     Next(exact::NextArgs),
     /// Trace a text to its sources
     Trace(exact::TraceArgs),
-    /// See the whole product work on a small real corpus
-    Demo(demo::DemoArgs),
+    /// Find the passages that mean nearly the same
+    Neighbors(semantic::NeighborsArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
@@ -94,7 +94,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Find(args) => exact::find(&global, args),
         Command::Next(args) => exact::next(&global, args),
         Command::Trace(args) => exact::trace(&global, args),
-        Command::Demo(args) => demo::demo(&global, args),
+        Command::Neighbors(args) => semantic::neighbors(&global, args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "priorart", &mut script);

@@ -64,7 +64,8 @@ pub fn bar(total: u64, quiet: bool, what: &str) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(total);
-    let style = ProgressStyle::with_template("{prefix:.bold} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta} {msg}");
+    let style =
+        ProgressStyle::with_template("{prefix:.bold} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta} {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_prefix(what.to_string());
     bar.enable_steady_tick(Duration::from_millis(200));
@@ -75,7 +76,8 @@ pub fn bar(total: u64, quiet: bool, what: &str) -> ProgressBar {
 pub fn counter(total: u64, quiet: bool, what: &str) -> ProgressBar {
     let bar = bar(total, quiet, what);
     if !bar.is_hidden() {
-        let style = ProgressStyle::with_template("{prefix:.bold} {bar:30} {human_pos}/{human_len} {per_sec} eta {eta} {msg}");
+        let style =
+            ProgressStyle::with_template("{prefix:.bold} {bar:30} {human_pos}/{human_len} {per_sec} eta {eta} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     }
     bar

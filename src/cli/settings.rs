@@ -67,10 +67,19 @@ impl Global {
             (false, 1) => "info",
             _ => "debug",
         };
-        let filter = tracing_subscriber::EnvFilter::try_from_env("PRIORART_LOG").unwrap_or_else(|_| format!("priorart={level}").into());
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+        let filter = tracing_subscriber::EnvFilter::try_from_env("PRIORART_LOG")
+            .unwrap_or_else(|_| format!("priorart={level}").into());
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .try_init();
         if self.threads == Some(0) {
-            return Err(Error::invalid_hint("--threads 0: there must be at least one thread", "leave it out to use every core").into());
+            return Err(Error::invalid_hint(
+                "--threads 0: there must be at least one thread",
+                "leave it out to use every core",
+            )
+            .into());
         }
         if let Some(n) = self.threads {
             rayon::ThreadPoolBuilder::new().num_threads(n).build_global().context("cannot start the threads")?;
@@ -80,7 +89,9 @@ impl Global {
 
     /// The directory of the index.
     pub fn index_path(&self) -> Result<&PathBuf> {
-        self.index.as_ref().ok_or_else(|| Error::invalid_hint("no index is named", "pass --index DIR, or set PRIORART_INDEX"))
+        self.index
+            .as_ref()
+            .ok_or_else(|| Error::invalid_hint("no index is named", "pass --index DIR, or set PRIORART_INDEX"))
     }
 
     /// The index's current generation.

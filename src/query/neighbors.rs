@@ -30,7 +30,14 @@ pub struct NeighborOptions {
 
 impl Default for NeighborOptions {
     fn default() -> Self {
-        NeighborOptions { top_k: 10, at_least: None, rerank: 0, group_by_document: false, leave_out: None, path_contains: None }
+        NeighborOptions {
+            top_k: 10,
+            at_least: None,
+            rerank: 0,
+            group_by_document: false,
+            leave_out: None,
+            path_contains: None,
+        }
     }
 }
 
@@ -69,11 +76,16 @@ impl Snapshot {
     /// Refuses an encoder that is not the one the index was built with.
     pub fn check_encoder(&self, encoder: &dyn Encoder) -> Result<()> {
         let Some(of_index) = &self.manifest.encoder else {
-            return Err(Error::invalid_hint("this index has no embeddings", "build it with --encoder all-minilm-l6-v2"));
+            return Err(Error::invalid_hint(
+                "this index has no embeddings",
+                "build it with --encoder all-minilm-l6-v2",
+            ));
         };
         let spec = encoder.spec();
         if of_index.sha256 != spec.sha256 || of_index.dim != spec.dim || of_index.pooling != spec.pooling {
-            let name = |s: &crate::embed::EncoderSpec| format!("{} ({} dimensions, {} pooling, weights {:.12})", s.name, s.dim, s.pooling, s.sha256);
+            let name = |s: &crate::embed::EncoderSpec| {
+                format!("{} ({} dimensions, {} pooling, weights {:.12})", s.name, s.dim, s.pooling, s.sha256)
+            };
             return Err(Error::EncoderMismatch { index: name(of_index), query: name(spec) });
         }
         Ok(())
@@ -83,7 +95,12 @@ impl Snapshot {
     ///
     /// A text longer than the encoder takes is an error: cut it first. Cost: encoding the texts, a scan of the vectors (a matrix product
     /// for many texts), and with `rerank` encoding that many chunks a text.
-    pub fn neighbors(&self, encoder: &dyn Encoder, texts: &[&str], options: &NeighborOptions) -> Result<Vec<Vec<Neighbor>>> {
+    pub fn neighbors(
+        &self,
+        encoder: &dyn Encoder,
+        texts: &[&str],
+        options: &NeighborOptions,
+    ) -> Result<Vec<Vec<Neighbor>>> {
         self.check_encoder(encoder)?;
         if let Some(i) = texts.iter().position(|t| t.trim().is_empty()) {
             return Err(Error::invalid(format!("text {i} is empty: nothing is near it")));
@@ -109,7 +126,9 @@ impl Snapshot {
                 let Some(chunk) = semantic.chunk(row) else { return false };
                 let document = DocumentRef { shard: number as u32, document: chunk.document };
                 let path_fits = || match &paths {
-                    Some(p) => shard.documents.path_number(chunk.document).is_ok_and(|n| p.get(n as usize) == Some(&true)),
+                    Some(p) => {
+                        shard.documents.path_number(chunk.document).is_ok_and(|n| p.get(n as usize) == Some(&true))
+                    }
                     None => true,
                 };
                 options.leave_out != Some(document) && !self.is_removed(document) && path_fits()
@@ -133,7 +152,9 @@ impl Snapshot {
             }
         }
         for list in &mut all {
-            list.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.document.cmp(&b.document)).then(a.start.cmp(&b.start)));
+            list.sort_by(|a, b| {
+                b.score.total_cmp(&a.score).then(a.document.cmp(&b.document)).then(a.start.cmp(&b.start))
+            });
             if options.at_least.is_none() {
                 list.truncate(k);
             }
@@ -141,7 +162,13 @@ impl Snapshot {
         Ok(all)
     }
 
-    fn describe(&self, encoder: &dyn Encoder, text: &str, found: Vec<Candidate>, options: &NeighborOptions) -> Result<Vec<Neighbor>> {
+    fn describe(
+        &self,
+        encoder: &dyn Encoder,
+        text: &str,
+        found: Vec<Candidate>,
+        options: &NeighborOptions,
+    ) -> Result<Vec<Neighbor>> {
         let mut out = Vec::with_capacity(found.len());
         let mut texts: HashMap<DocumentRef, crate::corpus::Document> = HashMap::new();
         for c in found {
@@ -167,7 +194,12 @@ impl Snapshot {
             for (n, s) in out.iter_mut().zip(scores) {
                 n.late_interaction = Some(s);
             }
-            out.sort_by(|a, b| b.late_interaction.unwrap_or(0.0).total_cmp(&a.late_interaction.unwrap_or(0.0)).then(b.score.total_cmp(&a.score)));
+            out.sort_by(|a, b| {
+                b.late_interaction
+                    .unwrap_or(0.0)
+                    .total_cmp(&a.late_interaction.unwrap_or(0.0))
+                    .then(b.score.total_cmp(&a.score))
+            });
         }
         if options.group_by_document {
             let mut seen = std::collections::HashSet::new();
@@ -206,7 +238,13 @@ pub fn late_scores(encoder: &dyn Encoder, text: &str, candidates: &[&str]) -> Re
     let mut scratch = Vec::new();
     Ok(rows
         .iter()
-        .map(|data| if data.is_empty() { 0.0 } else { packed.score(crate::embed::late::TokenMatrix { dim: query.dim, data }, &mut scratch) })
+        .map(|data| {
+            if data.is_empty() {
+                0.0
+            } else {
+                packed.score(crate::embed::late::TokenMatrix { dim: query.dim, data }, &mut scratch)
+            }
+        })
         .collect())
 }
 

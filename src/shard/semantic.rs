@@ -68,7 +68,9 @@ pub fn write(
     }
     vectors.finish()?;
     let mut out = store.section(&dir.join(CHUNKS_BIN), Kind::CHUNKS, 4)?;
-    for (name, value) in [("document", (|c| c.document) as fn(&ChunkRef) -> u32), ("start", |c| c.start_byte), ("end", |c| c.end_byte)] {
+    for (name, value) in
+        [("document", (|c| c.document) as fn(&ChunkRef) -> u32), ("start", |c| c.start_byte), ("end", |c| c.end_byte)]
+    {
         out.start_sub(name)?;
         out.put(&chunks.iter().map(value).collect::<Vec<u32>>())?;
     }
@@ -103,7 +105,16 @@ impl Semantic {
         use crate::ann::VectorIndex;
         let n = opened.document.len();
         if opened.start.len() != n || opened.end.len() != n || opened.vectors.len() != n {
-            return Err(Error::corrupt(&path, 0, format!("{n} chunks, {} starts, {} ends, {} vectors", opened.start.len(), opened.end.len(), opened.vectors.len())));
+            return Err(Error::corrupt(
+                &path,
+                0,
+                format!(
+                    "{n} chunks, {} starts, {} ends, {} vectors",
+                    opened.start.len(),
+                    opened.end.len(),
+                    opened.vectors.len()
+                ),
+            ));
         }
         Ok(Some(opened))
     }
@@ -121,6 +132,10 @@ impl Semantic {
     /// Chunk `i`.
     pub fn chunk(&self, i: u32) -> Option<ChunkRef> {
         let i = i as usize;
-        Some(ChunkRef { document: *self.document.get(i)?, start_byte: *self.start.get(i)?, end_byte: *self.end.get(i)? })
+        Some(ChunkRef {
+            document: *self.document.get(i)?,
+            start_byte: *self.start.get(i)?,
+            end_byte: *self.end.get(i)?,
+        })
     }
 }

@@ -1,0 +1,147 @@
+//! `info`: what is in an index.
+
+use clap::Args;
+
+use super::output::{self, bytes, number};
+use super::{Global, Outcome};
+use crate::index::Snapshot;
+
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// Show this generation instead of the current one
+    #[arg(long, value_name = "N")]
+    generation: Option<u64>,
+    /// Read every file and check its checksums
+    #[arg(long)]
+    verify: bool,
+}
+
+pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
+    let path = global.index_path()?;
+    let snapshot = match args.generation {
+        Some(n) => Snapshot::open_generation(path, n)?,
+        None => Snapshot::open(path)?,
+    };
+    let m = &snapshot.manifest;
+    let verified = if args.verify {
+        let total = m.shards.iter().chain(&m.removed).map(|s| s.bytes()).sum();
+        let bar = output::bar(total, global.quiet, "verify");
+        let v = snapshot.dir.verify(m, |n| bar.inc(n))?;
+        bar.finish_and_clear();
+        Some(v)
+    } else {
+        None
+    };
+    let exact = |id: &str| -> u64 {
+        let names = ["tokens.bin", "suffix.bin", "top.bin"];
+        m.shards
+            .iter()
+            .filter(|s| s.id == id)
+            .flat_map(|s| &s.files)
+            .filter(|f| names.contains(&f.name.as_str()))
+            .map(|f| f.bytes)
+            .sum()
+    };
+    let total: u64 = m.shards.iter().map(|s| s.bytes()).sum();
+    let exact_total: u64 = m.shards.iter().map(|s| exact(&s.id)).sum();
+    let per_token = |n: u64, tokens: u64| if tokens == 0 { 0.0 } else { n as f64 / tokens as f64 };
+    let shards: Vec<_> = m
+        .shards
+        .iter()
+        .zip(&snapshot.shards)
+        .map(|(s, opened)| {
+            serde_json::json!({
+                "id": s.id,
+                "documents": s.documents,
+                "tokens": s.tokens,
+                "bytes": s.bytes(),
+                "exact_bytes_per_token": per_token(exact(&s.id), s.tokens),
+                "chunks": opened.semantic.as_ref().map(|x| x.len()),
+                "terms": opened.meta.terms,
+                "files": s.files,
+            })
+        })
+        .collect();
+    let item = serde_json::json!({
+        "index": path,
+        "generation": m.generation,
+        "created_by": m.created_by,
+        "format": m.format,
+        "documents": m.corpus.documents,
+        "tokens": m.corpus.tokens,
+        "text_bytes": m.corpus.text_bytes,
+        "tokenizer": m.tokenizer,
+        "encoder": m.encoder,
+        "chunking": m.chunking,
+        "chunks": snapshot.chunks(),
+        "bytes": total,
+        "bytes_per_token": per_token(total, m.corpus.tokens),
+        "exact_bytes_per_token": per_token(exact_total, m.corpus.tokens),
+        "recall": m.recall,
+        "removed": m.removed.iter().map(|r| serde_json::json!({"id": r.id, "documents": r.documents, "tokens": r.tokens})).collect::<Vec<_>>(),
+        "shards": shards,
+        "checksums": verified.as_ref().map(|v| serde_json::json!({"damage": v.faults.iter().map(|e| e.to_string()).collect::<Vec<_>>()})),
+    });
+    output::result(global.format(), &item, |_| {
+        let mut out = format!(
+            "{}\n  generation   {} (by {})\n  documents    {}\n  tokens       {} ({})\n  text         {}\n  index        {}, {:.2} bytes per token; tokens, suffix array and top level {:.2}\n",
+            path.display(),
+            m.generation,
+            m.created_by,
+            number(m.corpus.documents),
+            number(m.corpus.tokens),
+            m.tokenizer.kind,
+            bytes(m.corpus.text_bytes),
+            bytes(total),
+            per_token(total, m.corpus.tokens),
+            per_token(exact_total, m.corpus.tokens),
+        );
+        match &m.encoder {
+            Some(e) => {
+                out += &format!(
+                    "  encoder      {} ({} dimensions, {} pooling), {} chunks\n",
+                    e.name,
+                    e.dim,
+                    e.pooling,
+                    number(snapshot.chunks())
+                )
+            }
+            None => out += "  encoder      none\n",
+        }
+        for r in &m.removed {
+            out +=
+                &format!("  removed      {} documents, {} tokens ({})\n", number(r.documents), number(r.tokens), r.id);
+        }
+        out += "  shards\n";
+        for s in &m.shards {
+            out += &format!(
+                "    {}  {} documents, {} tokens, {}\n",
+                s.id,
+                number(s.documents),
+                number(s.tokens),
+                bytes(s.bytes())
+            );
+            for f in &s.files {
+                out += &format!("      {:<14} {:>10}  xxh3 {}\n", f.name, bytes(f.bytes), f.xxh3);
+            }
+        }
+        if let Some(v) = &verified {
+            out += &match v.faults.len() {
+                0 => "  checksums    all right\n".to_string(),
+                n => format!("  checksums    {n} damaged places\n"),
+            };
+            for e in &v.faults {
+                out += &format!("    {e}\n");
+            }
+        }
+        out
+    })?;
+    match verified {
+        Some(v) if !v.faults.is_empty() => Err(crate::Error::invalid_hint(
+            format!("{} places of the index are damaged", v.faults.len()),
+            "restore the files that are named from a copy, or rebuild their shards",
+        )
+        .into()),
+        _ => Ok(Outcome::Done),
+    }
+}
