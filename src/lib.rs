@@ -12,6 +12,8 @@ pub mod format;
 
 pub mod store;
 
+pub mod catalog;
+
 pub mod corpus;
 
 pub mod tokenize;

@@ -1,1 +1,38 @@
-fn main() {}
+//! The operator's tools for priorart.
+//!
+//! One file a subcommand: it holds the arguments (a `clap::Args` struct) and a `run` method that returns the exit code.
+//! A new one is a `mod`, a variant of [`Command`] and a line in [`main`]'s match. Data goes to standard output, words to
+//! standard error. Exit codes: 0 done, 1 findings (where a subcommand checks something), 2 error.
+
+mod bars;
+mod fetch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Operator's tools for priorart: fetch models and corpora, look after indexes.
+#[derive(Parser)]
+#[command(name = "index-tools", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Fetch(fetch::Fetch),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Fetch(arguments) => arguments.run(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        if let Some(hint) = error.hint() {
+            eprintln!("\nhint: {hint}");
+        }
+        ExitCode::from(2)
+    })
+}
