@@ -27,3 +27,6 @@ pub use writer::{OutputFile, SectionSummary, SectionWriter};
 pub fn checksum(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
 }
+
+#[cfg(test)]
+mod tests;
