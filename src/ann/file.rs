@@ -130,10 +130,6 @@ impl MappedFile {
         &self.header
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Length of the file in bytes.
     pub fn bytes(&self) -> u64 {
         self.map.len() as u64

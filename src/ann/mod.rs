@@ -17,13 +17,23 @@ pub mod element;
 mod file;
 pub mod flat;
 pub mod hnsw;
+pub mod ivf;
 mod kernel;
+mod matrix;
+mod plan;
+mod recall;
+mod source;
 mod topk;
 
 pub use element::Element;
 pub use flat::{FlatIndex, FlatWriter};
 pub use hnsw::{HnswIndex, HnswParams};
+pub use ivf::{IvfIndex, IvfParams};
 pub use kernel::Isa;
+pub use matrix::{MatrixReader, import, read_ids, write_npy, write_safetensors};
+pub use plan::{Choice, Kind, Plan, plan};
+pub use recall::{Recall, recall, rescore};
+pub use source::Source;
 pub use topk::by_score;
 
 /// Largest dimension of a vector.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::super::Hit;
+use super::super::{Hit, Source};
 use super::super::element::Rows;
 use super::super::topk::by_score;
 use super::search::{Scratch, descend, search_level};
@@ -21,11 +21,11 @@ use crate::error::Result;
 /// Share of the graph that a batch may have.
 const BATCH_SHARE: usize = 50;
 
-/// Builds a graph over `vectors` (row-major, `dim` columns) and writes it to `path`.
-pub fn build(vectors: &[f32], dim: usize, params: &HnswParams, path: &Path) -> Result<()> {
-    let stored = store(vectors, dim, params)?;
-    let graph = graph(&stored.rows(dim), vectors.len() / dim, params)?;
-    graph.write(path, dim, params.element, &stored)
+/// Builds a graph over the rows of `source` and writes it to `path`.
+pub fn build(source: &Source, params: &HnswParams, path: &Path) -> Result<()> {
+    let stored = store(source, params)?;
+    let graph = graph(&stored.rows(source.dim()), source.len(), params)?;
+    graph.write(path, source.dim(), params.element, &stored)
 }
 
 fn mix(mut x: u64) -> u64 {

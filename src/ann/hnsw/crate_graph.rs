@@ -8,17 +8,20 @@ use std::path::Path;
 
 use hnsw_rs::prelude::{DistPtr, Hnsw};
 
+use super::super::Source;
 use super::super::kernel::{Isa, dot};
 use super::{Graph, HnswParams, MAX_LEVEL, store};
 use crate::error::{Error, Result};
 
 /// Builds a graph with `hnsw_rs` on the threads of the current pool and writes it to `path`.
-pub fn build_with_hnsw_rs(vectors: &[f32], dim: usize, params: &HnswParams, path: &Path) -> Result<()> {
-    let stored = store(vectors, dim, params)?;
-    let count = vectors.len() / dim;
+pub fn build_with_hnsw_rs(source: &Source, params: &HnswParams, path: &Path) -> Result<()> {
+    let stored = store(source, params)?;
+    let (dim, count) = (source.dim(), source.len());
     if count == 0 {
         return Graph::empty(&[], params.m, params.ef_construction)?.write(path, dim, params.element, &stored);
     }
+    let mut vectors = Vec::with_capacity(count * dim);
+    source.read(0..count, &mut vectors);
     let layers = 16;
     let distance: fn(&[f32], &[f32]) -> f32 = |a, b| 1.0 - dot(Isa::detect(), a, b);
     let hnsw = Hnsw::new(params.m, count.max(1), layers, params.ef_construction, DistPtr::new(distance));

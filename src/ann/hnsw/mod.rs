@@ -26,7 +26,7 @@ use half::f16;
 use super::element::{Data, Element, Rows, Stored};
 use super::file::{FileWriter, Header, MappedFile, aligned};
 use super::kernel::Isa;
-use super::{Hit, Keep, SearchParams, VectorIndex, check_dim, check_queries, check_values};
+use super::{Hit, Keep, SearchParams, Source, VectorIndex, check_dim, check_queries};
 use crate::error::{Error, Result};
 pub use build::build;
 pub use crate_graph::build_with_hnsw_rs;
@@ -63,10 +63,7 @@ impl HnswParams {
             return Err(Error::invalid(format!("hnsw: M is {}, expected 2 to 256", self.m)));
         }
         if !(1..=100_000).contains(&self.ef_construction) {
-            return Err(Error::invalid(format!(
-                "hnsw: ef_construction is {}, expected 1 to 100000",
-                self.ef_construction
-            )));
+            return Err(Error::invalid(format!("hnsw: ef_construction is {}, expected 1 to 100000", self.ef_construction)));
         }
         Ok(())
     }
@@ -178,19 +175,23 @@ impl Graph {
 }
 
 /// Checks what both builders are given and puts it into the element type that is stored.
-fn store(vectors: &[f32], dim: usize, params: &HnswParams) -> Result<Stored> {
-    check_dim(dim, dim)?;
-    check_values("vector", vectors, dim)?;
+fn store(source: &Source, params: &HnswParams) -> Result<Stored> {
+    check_dim(source.dim(), source.dim())?;
     params.check()?;
-    let rows = vectors.len() / dim;
+    let rows = source.len();
     if rows as u64 >= u64::from(u32::MAX) {
         return Err(Error::Limit {
             what: format!("{rows} vectors are more than one shard can have"),
             hint: Some("build more shards".into()),
         });
     }
-    let mut stored = Stored::with_capacity(params.element, rows, dim);
-    vectors.chunks_exact(dim).for_each(|row| stored.push(row));
+    let mut stored = Stored::with_capacity(params.element, rows, source.dim());
+    let mut row = Vec::with_capacity(source.dim());
+    for i in 0..rows {
+        row.clear();
+        source.read(i..i + 1, &mut row);
+        stored.push(&row);
+    }
     Ok(stored)
 }
 
@@ -361,17 +362,21 @@ mod tests {
         hit as f64 / all as f64
     }
 
-    type Builder = fn(&[f32], usize, &HnswParams, &Path) -> Result<()>;
+    type Builder = fn(&Source, &HnswParams, &Path) -> Result<()>;
+
+    fn build(vectors: &[f32], dim: usize, params: &HnswParams, path: &Path) -> Result<()> {
+        super::build(&Source::memory(vectors, dim)?, params, path)
+    }
 
     #[test]
     fn both_builders_find_what_a_scan_finds_in_every_element_type() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ann.bin");
         let (vectors, queries) = (sample(3000, 32, 1), sample(60, 32, 2));
-        for builder in [build as Builder, build_with_hnsw_rs as Builder] {
+        for builder in [super::build as Builder, build_with_hnsw_rs as Builder] {
             for (element, least) in [(Element::F32, 0.97), (Element::F16, 0.97), (Element::Int8, 0.90)] {
-                builder(&vectors, 32, &HnswParams { element, ef_construction: 100, ..Default::default() }, &path)
-                    .unwrap();
+                let source = Source::memory(&vectors, 32).unwrap();
+                builder(&source, &HnswParams { element, ef_construction: 100, ..Default::default() }, &path).unwrap();
                 let index = HnswIndex::open(&path).unwrap();
                 assert_eq!((index.len(), index.dim(), index.settings()), (3000, 32, (16, 100)));
                 let got = recall(&index, &vectors, &queries, 200, None);
@@ -420,16 +425,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ann.bin");
         for rows in [0usize, 1, 2, 5] {
-            for builder in [build as Builder, build_with_hnsw_rs as Builder] {
+            for builder in [super::build as Builder, build_with_hnsw_rs as Builder] {
                 let vectors = sample(rows, 8, 1);
-                builder(&vectors, 8, &HnswParams::default(), &path).unwrap();
+                builder(&Source::memory(&vectors, 8).unwrap(), &HnswParams::default(), &path).unwrap();
                 let index = HnswIndex::open(&path).unwrap();
                 let hits = index.search(&sample(1, 8, 3), 10, &SearchParams::default(), None).unwrap();
                 assert_eq!(hits[0].len(), rows);
                 let never = |_: u32| false;
-                assert!(
-                    index.search(&sample(1, 8, 3), 10, &SearchParams::default(), Some(&never)).unwrap()[0].is_empty()
-                );
+                assert!(index.search(&sample(1, 8, 3), 10, &SearchParams::default(), Some(&never)).unwrap()[0].is_empty());
             }
         }
         let few = HnswParams { m: 1, ..Default::default() };
