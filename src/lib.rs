@@ -8,6 +8,7 @@
 
 pub mod ann;
 pub mod corpus;
+pub mod decontaminate;
 pub mod embed;
 pub mod error;
 pub mod reference;
