@@ -32,6 +32,8 @@ pub mod query;
 
 pub mod reference;
 
+pub mod decontaminate;
+
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -49,10 +49,10 @@ impl ReferenceIndex {
                 hint: Some("split the benchmarks over several runs".into()),
             });
         }
-        let word_weights = vocabulary.weights(set.items.len());
+        let numbers = vocabulary.table(&mut index);
+        let word_weights = vocabulary.weights(set.items.len(), &numbers);
         let grams = Grams::count(&index);
         weigh(&mut index, &word_weights, &grams);
-        (index.vocabulary_keys, index.vocabulary_ids) = vocabulary.table();
         choose_seeds(&mut index, &word_weights, &grams);
         Ok(index)
     }
@@ -68,8 +68,7 @@ fn empty(rows: u64) -> ReferenceIndex {
         text: Vec::new(),
         word_ids: Vec::new(),
         word_weights: Vec::new(),
-        vocabulary_keys: Vec::new(),
-        vocabulary_ids: Vec::new(),
+        vocabulary: Vec::new(),
         seed_filter: Vec::new(),
         seed_directory: Vec::new(),
         seed_keys: Vec::new(),
@@ -129,24 +128,38 @@ impl Vocabulary {
         number
     }
 
-    /// Weight per word number; place 0 is unused.
-    fn weights(&self, items: usize) -> Vec<f32> {
+    /// Weight by slot of the table; `numbers` as [`Vocabulary::table`] gave them.
+    fn weights(&self, items: usize, numbers: &[u32]) -> HashMap<u32, f32> {
         let weights = Weights::new(items);
         let each = self.entries.iter().map(|(_, folded, df, _)| weights.weight(folded, *df));
-        std::iter::once(0.0).chain(each).collect()
+        numbers.iter().copied().zip(each).collect()
     }
 
-    fn table(&self) -> (Vec<u64>, Vec<u32>) {
+    /// Builds the index's table and renumbers its words by it; gives the final number of each entry.
+    fn table(&self, index: &mut ReferenceIndex) -> Vec<u32> {
+        let mut flags = vec![0u64; self.entries.len()];
+        for ((_, folded, ..), flag) in self.entries.iter().zip(&mut flags) {
+            *flag = u64::from(folded.bytes().all(|b| b.is_ascii_digit())) << 1;
+        }
+        for row in &index.components {
+            if (2..SEED as u32).contains(&row.words) && row.kind != ComponentKind::Choice.code() {
+                flags[index.word_ids[row.word_start as usize] as usize - 1] |= 1;
+            }
+        }
         let slots = (self.entries.len() * 2 + 1).next_power_of_two();
-        let (mut keys, mut ids) = (vec![0u64; slots], vec![0u32; slots]);
-        for (i, (hash, ..)) in self.entries.iter().enumerate() {
+        index.vocabulary = vec![0u64; slots];
+        for ((hash, ..), flag) in self.entries.iter().zip(&flags) {
             let mut slot = (hash >> 20) as usize & (slots - 1);
-            while keys[slot] != 0 {
+            while index.vocabulary[slot] != 0 {
                 slot = (slot + 1) & (slots - 1);
             }
-            (keys[slot], ids[slot]) = (*hash, i as u32 + 1);
+            index.vocabulary[slot] = hash | flag;
         }
-        (keys, ids)
+        let numbers: Vec<u32> = self.entries.iter().map(|(hash, ..)| index.word_id(*hash)).collect();
+        for id in &mut index.word_ids {
+            *id = numbers[*id as usize - 1];
+        }
+        numbers
     }
 }
 
@@ -185,8 +198,8 @@ impl Grams {
 }
 
 /// Weight per word of the set, discounted inside shared templates, and the sum per component.
-fn weigh(index: &mut ReferenceIndex, word_weights: &[f32], grams: &Grams) {
-    index.word_weights = index.word_ids.iter().map(|&id| word_weights[id as usize]).collect();
+fn weigh(index: &mut ReferenceIndex, word_weights: &HashMap<u32, f32>, grams: &Grams) {
+    index.word_weights = index.word_ids.iter().map(|&id| word_weights.get(&id).copied().unwrap_or(0.0)).collect();
     for row in &mut index.components {
         let (start, words) = (row.word_start as usize, row.words as usize);
         let n = words.min(SEED);
@@ -202,7 +215,7 @@ fn weigh(index: &mut ReferenceIndex, word_weights: &[f32], grams: &Grams) {
     }
 }
 
-fn choose_seeds(index: &mut ReferenceIndex, word_weights: &[f32], grams: &Grams) {
+fn choose_seeds(index: &mut ReferenceIndex, word_weights: &HashMap<u32, f32>, grams: &Grams) {
     let mut seeds: Vec<(u64, Posting)> = Vec::with_capacity(index.word_ids.len());
     for (number, row) in index.components.iter().enumerate() {
         let start = row.word_start as usize;
@@ -216,7 +229,7 @@ fn choose_seeds(index: &mut ReferenceIndex, word_weights: &[f32], grams: &Grams)
             continue;
         }
         let places = words.len() - SEED + 1;
-        let weight = |i: usize| words[i..i + SEED].iter().map(|&id| word_weights[id as usize]).sum::<f32>();
+        let weight = |i: usize| words[i..i + SEED].iter().map(|&id| word_weights.get(&id).copied().unwrap_or(0.0)).sum::<f32>();
         let mut kept: Vec<bool> =
             (0..places).map(|i| weight(i) >= SEED_WEIGHT && grams.items[start + i] <= SEED_ITEMS).collect();
         if !choice {

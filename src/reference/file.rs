@@ -25,7 +25,7 @@ const MAGIC: &[u8; 8] = b"PRIORREF";
 const MAJOR: u32 = 1;
 const MINOR: u32 = 0;
 const ORDER: u32 = 0x0102_0304;
-const SECTIONS: usize = 13;
+const SECTIONS: usize = 12;
 const HEADER: usize = 64;
 const ROW: usize = 32;
 
@@ -38,8 +38,7 @@ fn sections(index: &ReferenceIndex) -> [&[u8]; SECTIONS] {
         &index.text,
         bytemuck::cast_slice(&index.word_ids),
         bytemuck::cast_slice(&index.word_weights),
-        bytemuck::cast_slice(&index.vocabulary_keys),
-        bytemuck::cast_slice(&index.vocabulary_ids),
+        bytemuck::cast_slice(&index.vocabulary),
         bytemuck::cast_slice(&index.seed_filter),
         bytemuck::cast_slice(&index.seed_directory),
         bytemuck::cast_slice(&index.seed_keys),
@@ -118,8 +117,7 @@ impl ReferenceIndex {
             text: source.next()?,
             word_ids: source.next()?,
             word_weights: source.next()?,
-            vocabulary_keys: source.next()?,
-            vocabulary_ids: source.next()?,
+            vocabulary: source.next()?,
             seed_filter: source.next()?,
             seed_directory: source.next()?,
             seed_keys: source.next()?,
@@ -144,9 +142,9 @@ impl ReferenceIndex {
         ascending("posting starts", &widen(&self.seed_starts), self.postings.len() as u64)?;
         let sizes = self.item_components.len() == items + 1
             && self.word_weights.len() == self.word_ids.len()
-            && self.vocabulary_keys.len().is_power_of_two()
-            && self.vocabulary_ids.len() == self.vocabulary_keys.len()
-            && self.vocabulary_keys.contains(&0)
+            && self.vocabulary.len().is_power_of_two()
+            && self.vocabulary.len() <= 1 << 30
+            && self.vocabulary.contains(&0)
             && self.seed_filter.len().is_power_of_two()
             && self.seed_directory.len() >= 3
             && (self.seed_directory.len() - 1).is_power_of_two()

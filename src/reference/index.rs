@@ -1,6 +1,7 @@
 //! The compiled reference index: everything the evidence pass needs, in flat arrays.
 //!
-//! - **vocabulary**: open-addressing table from word hash to word number; a document word outside it can match nothing.
+//! - **vocabulary**: open-addressing table of word hashes; a word's number is its slot, plus flags kept in the two low bits
+//!   of the hash. A document word outside the table can match nothing.
 //! - **components**: text, word numbers and a weight per word of every question, answer, passage and choice.
 //! - **seeds**: a bit filter and a sorted table from n-gram to postings `(component, word position)`. Four-word seeds are
 //!   kept when they carry enough weight, and besides so that any eight consecutive words of a question, answer or passage
@@ -15,6 +16,12 @@ use crate::error::{Error, Result};
 
 /// Words in a full seed.
 pub const SEED: usize = 4;
+/// Flag of a word number: the word is all digits.
+pub const NUMBER: u32 = 1 << 31;
+/// Flag of a word number: a component of two or three words begins with it.
+pub const SHORT_START: u32 = 1 << 30;
+/// Bits of a vocabulary entry that are flags, not hash.
+pub(crate) const FLAG_BITS: u64 = 3;
 
 /// One component, a row of the component table.
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -60,8 +67,7 @@ pub struct ReferenceIndex {
     pub(crate) text: Vec<u8>,
     pub(crate) word_ids: Vec<u32>,
     pub(crate) word_weights: Vec<f32>,
-    pub(crate) vocabulary_keys: Vec<u64>,
-    pub(crate) vocabulary_ids: Vec<u32>,
+    pub(crate) vocabulary: Vec<u64>,
     pub(crate) seed_filter: Vec<u64>,
     pub(crate) seed_directory: Vec<u32>,
     pub(crate) seed_keys: Vec<u64>,
@@ -168,17 +174,17 @@ impl ReferenceIndex {
         Ok(out)
     }
 
-    /// Number of a word by its hash; 0 for a word no item has.
+    /// Number of a word by its hash, with its flags; 0 for a word no item has.
     #[inline]
     pub fn word_id(&self, hash: u64) -> u32 {
-        let mask = self.vocabulary_keys.len() - 1;
+        let mask = self.vocabulary.len() - 1;
         let mut slot = (hash >> 20) as usize & mask;
         loop {
-            let key = self.vocabulary_keys[slot];
-            if key == hash {
-                return self.vocabulary_ids[slot];
+            let entry = self.vocabulary[slot];
+            if (entry ^ hash) <= FLAG_BITS {
+                return (slot as u32 + 1) | (((entry & FLAG_BITS) as u32) << 30);
             }
-            if key == 0 {
+            if entry == 0 {
                 return 0;
             }
             slot = (slot + 1) & mask;
@@ -214,14 +220,28 @@ pub(crate) fn filter_bits(hash: u64) -> u64 {
     (1 << ((hash >> 40) & 63)) | (1 << ((hash >> 52) & 63))
 }
 
-/// Hash of a seed of two, three or four word numbers.
+/// Word number as seeds see it: all numbers are one word.
+#[inline]
+pub fn folded(id: u32) -> u32 {
+    if id & NUMBER != 0 { NUMBER } else { id }
+}
+
+/// Hash of a seed of two, three or four word numbers. Four-word seeds with at most two numbers fold them, so that they
+/// survive other numbers; with three or four numbers, and in shorter seeds, the numbers themselves count.
 #[inline]
 pub fn seed_hash(words: &[u32]) -> u64 {
     const A: u64 = 0x9e37_79b9_7f4a_7c15;
     const B: u64 = 0xc2b2_ae3d_27d4_eb4f;
     let pair = |a: u32, b: u32, k: u64| ((u64::from(a) << 32) | u64::from(b)).wrapping_mul(k);
     let x = match *words {
-        [a, b, c, d] => pair(a, b, A) ^ pair(c, d, B).rotate_left(31),
+        [a, b, c, d] => {
+            let numbers = (a >> 31) + (b >> 31) + (c >> 31) + (d >> 31);
+            if numbers <= 2 {
+                pair(folded(a), folded(b), A) ^ pair(folded(c), folded(d), B).rotate_left(31)
+            } else {
+                pair(a, b, A) ^ pair(c, d, B).rotate_left(31)
+            }
+        }
         [a, b, c] => pair(a, b, A) ^ pair(c, 3, B).rotate_left(17),
         [a, b] => pair(a, b, A) ^ B.rotate_left(5),
         _ => 0,

@@ -23,7 +23,7 @@ mod read;
 mod weight;
 pub mod words;
 
-pub use index::{Component, ItemMeta, Posting, ReferenceIndex, SEED, seed_hash};
+pub use index::{Component, ItemMeta, NUMBER, Posting, ReferenceIndex, SEED, SHORT_START, folded, seed_hash};
 pub use item::{ComponentKind, EvalItem, Origin, ReferenceSet};
 pub use mapping::{Mapping, Row};
 pub use read::read;

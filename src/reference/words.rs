@@ -16,7 +16,7 @@ use unicode_normalization::char::is_combining_mark;
 /// One word: the hash of its folded form and its byte range in the original text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Word {
-    /// Hash of the folded bytes; never 0.
+    /// Hash of the folded bytes: never 0, the two low bits clear.
     pub hash: u64,
     /// First byte in the original text.
     pub start: u32,
@@ -70,7 +70,7 @@ impl Hasher {
 
     #[inline(always)]
     fn finish(self) -> u64 {
-        mix(mix(self.state ^ self.block).wrapping_add(u64::from(self.bytes))) | 1
+        (mix(mix(self.state ^ self.block).wrapping_add(u64::from(self.bytes))) & !3) | 4
     }
 }
 
