@@ -85,16 +85,14 @@ fn describe(name: &str, directory: &std::path::Path) {
     let bytes: u64 = receipt.files.iter().map(|f| f.bytes).sum();
     let believed = receipt.files.iter().filter(|f| !f.pinned).count();
     let version = receipt.revision.map_or(String::new(), |r| format!(" {r}"));
-    eprintln!(
-        "{name}: {} files, {:.1} MB, from {}{version}, sha256 verified{}",
-        receipt.files.len(),
-        bytes as f64 / 1e6,
-        receipt.origin,
-        match believed {
-            0 => String::new(),
-            n => format!(" ({n} not pinned in the catalog: recorded at the first fetch, must stay the same)"),
-        }
-    );
+    let verified = match (receipt.files.len() - believed, believed) {
+        (_, 0) => "sha256 verified".to_string(),
+        (0, _) => "sha256 recorded (the catalog pins none)".to_string(),
+        (pinned, recorded) => format!("sha256 of {pinned} verified, of {recorded} recorded (the catalog pins none)"),
+    };
+    let (files, megabytes) = (receipt.files.len(), bytes as f64 / 1e6);
+    let files = if files == 1 { "1 file".to_string() } else { format!("{files} files") };
+    eprintln!("{name}: {files}, {megabytes:.1} MB, from {}{version}, {verified}", receipt.origin);
 }
 
 fn list(cache: &std::path::Path) -> Result<ExitCode> {

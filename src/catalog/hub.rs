@@ -134,9 +134,8 @@ fn failure(context: &Context, repository: &str, path: &str, error: &ApiError) ->
         error => (
             format!("{path} of {repository} could not be downloaded: {error}"),
             format!(
-                "this machine must reach the hub, or a mirror of it named in HF_ENDPOINT. What was downloaded is kept and gone on with. Offline: run `index-tools fetch {name}` on a machine with a network and copy its `{name}` directory into {cache}",
-                name = context.entry.name,
-                cache = context.work.ancestors().nth(2).unwrap_or(&context.work).display(),
+                "this machine must reach the hub, or a mirror of it named in HF_ENDPOINT. {}",
+                context.offline_hint()
             ),
         ),
     };

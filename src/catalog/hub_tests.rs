@@ -180,7 +180,7 @@ fn a_wrong_sha256_is_refused_and_nothing_of_it_stays() {
     assert_eq!(error.to_string(), expected);
     assert!(error.hint().unwrap().contains("fetch again"));
     assert_eq!(locate_in(cache.path(), &entry), None);
-    assert!(!cache.path().join("tiny").exists() && !cache.path().join("tmp/tiny").exists());
+    assert!(!cache.path().join("tiny").exists() && !cache.path().join(format!("tmp/tiny/hub-{COMMIT}")).exists());
     // The right file, once it is there, is fetched as if nothing had been.
     hub.site.lock().unwrap().files.insert("model.safetensors".into(), b"promised".to_vec());
     fetch_entry(&entry, &options(cache.path(), &hub)).unwrap();
@@ -209,7 +209,7 @@ fn a_part_that_is_too_long_is_thrown_away() {
     let hub = Hub::start(&[("model.safetensors", b"short")]);
     let entry = entry("{path='model.safetensors'}");
     for part in ["longer than the file", "wrong", "sh"] {
-        let blobs = cache.path().join("tmp/tiny/hub/models--owner--name/blobs");
+        let blobs = cache.path().join(format!("tmp/tiny/hub-{COMMIT}/hub/models--owner--name/blobs"));
         std::fs::create_dir_all(&blobs).unwrap();
         std::fs::write(blobs.join(format!("{}.part", sha256(b"short"))), part).unwrap();
         let directory = fetch_entry(&entry, &options(cache.path(), &hub)).unwrap();

@@ -57,9 +57,18 @@ impl Receipt {
     pub(super) fn is_of(&self, origin: &Origin) -> bool {
         self.origin == origin.kind()
             && self.revision.as_deref() == origin.revision()
+            && self.has_packages_of(origin)
             && origin.files().iter().all(|spec| match self.file(&spec.path) {
                 Some(file) => spec.sha256.as_ref().is_none_or(|pin| *pin == file.sha256),
                 None => spec.optional,
+            })
+    }
+
+    fn has_packages_of(&self, origin: &Origin) -> bool {
+        let Origin::Debian { packages, .. } = origin else { return self.packages.is_empty() };
+        packages.len() == self.packages.len()
+            && packages.iter().zip(&self.packages).all(|(package, had)| {
+                had.split_once('=').is_some_and(|(name, _)| package.names.iter().any(|n| n == name))
             })
     }
 

