@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::manifest::{FileEntry, Manifest, ManifestSeed, PartEntry, created_by, is_plain_name};
+use super::manifest::{FileEntry, FormatVersion, Manifest, ManifestSeed, PartEntry, created_by, is_plain_name};
 use crate::error::{Error, Result};
 use crate::format::{FORMAT_MAJOR, FORMAT_MINOR};
 use crate::store::{DiskStore, Lock, Store};
@@ -286,8 +286,7 @@ impl Transaction {
         let (dir, store) = (&self.dir, &*self.dir.store);
         next.generation = self.base.generation + 1;
         next.created_by = created_by();
-        next.format.major = FORMAT_MAJOR;
-        next.format.minor = next.format.minor.max(FORMAT_MINOR);
+        next.format = FormatVersion { major: FORMAT_MAJOR, minor: FORMAT_MINOR };
         self.describe(SHARDS, &self.shards, &mut next.shards)?;
         self.describe(REMOVED, &self.removed, &mut next.removed)?;
         next.corpus = next.totals();
