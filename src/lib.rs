@@ -30,6 +30,4 @@ pub mod query;
 
 pub mod reference;
 
-
-
 pub use error::{Error, Result};

@@ -92,9 +92,7 @@ impl Stored {
         match element {
             Element::F32 => Stored::F32(Vec::with_capacity(rows * dim)),
             Element::F16 => Stored::F16(Vec::with_capacity(rows * dim)),
-            Element::Int8 => {
-                Stored::Int8 { codes: Vec::with_capacity(rows * dim), scales: Vec::with_capacity(rows) }
-            }
+            Element::Int8 => Stored::Int8 { codes: Vec::with_capacity(rows * dim), scales: Vec::with_capacity(rows) },
         }
     }
 

@@ -110,7 +110,11 @@ impl MappedFile {
             return Err(Error::NewerFormat { path: path.to_path_buf(), found, supported });
         }
         if header.dim == 0 || header.dim > super::MAX_DIM as u32 {
-            return Err(Error::corrupt(path, 16, format!("dimension {} is outside 1 to {}", header.dim, super::MAX_DIM)));
+            return Err(Error::corrupt(
+                path,
+                16,
+                format!("dimension {} is outside 1 to {}", header.dim, super::MAX_DIM),
+            ));
         }
         if header.rows >= u64::from(u32::MAX) {
             return Err(Error::corrupt(path, 24, format!("{} rows are more than a shard can have", header.rows)));
@@ -165,7 +169,8 @@ pub struct FileWriter {
 impl FileWriter {
     pub fn create(path: &Path) -> Result<FileWriter> {
         let file = File::create(path).map_err(Error::io(path, "create"))?;
-        let mut writer = FileWriter { path: path.to_path_buf(), out: BufWriter::with_capacity(1 << 20, file), written: 0 };
+        let mut writer =
+            FileWriter { path: path.to_path_buf(), out: BufWriter::with_capacity(1 << 20, file), written: 0 };
         writer.out.write_all(&[0u8; HEADER]).map_err(Error::io(path, "write"))?;
         Ok(writer)
     }

@@ -69,9 +69,10 @@ impl FlatIndex {
         Ok(match self.element {
             Element::F32 => Data::F32(self.file.section(0, count)?),
             Element::F16 => Data::F16(self.file.section::<f16>(0, count)?),
-            Element::Int8 => {
-                Data::Int8 { codes: self.file.section(0, count)?, scales: self.file.section(aligned(count), header.rows)? }
-            }
+            Element::Int8 => Data::Int8 {
+                codes: self.file.section(0, count)?,
+                scales: self.file.section(aligned(count), header.rows)?,
+            },
         })
     }
 
@@ -116,7 +117,12 @@ impl FlatIndex {
     }
 
     /// Collectors of one exhaustive pass by canonical scores: one a query.
-    fn direct<C: Collector>(&self, queries: &[f32], new: impl Fn(usize) -> C + Sync, keep: Option<Keep>) -> Vec<Vec<Hit>> {
+    fn direct<C: Collector>(
+        &self,
+        queries: &[f32],
+        new: impl Fn(usize) -> C + Sync,
+        keep: Option<Keep>,
+    ) -> Vec<Vec<Hit>> {
         let rows = self.rows();
         let prepared: Vec<_> = queries.chunks_exact(self.dim()).map(|q| rows.prepare(q)).collect();
         let scan = |range: std::ops::Range<u32>| {
@@ -136,7 +142,12 @@ impl FlatIndex {
     }
 
     /// Collectors of one exhaustive pass by matrix products.
-    fn products<C: Collector>(&self, queries: &[f32], new: impl Fn(usize) -> C + Sync, keep: Option<Keep>) -> Vec<Vec<Hit>> {
+    fn products<C: Collector>(
+        &self,
+        queries: &[f32],
+        new: impl Fn(usize) -> C + Sync,
+        keep: Option<Keep>,
+    ) -> Vec<Vec<Hit>> {
         let (rows, dim) = (self.rows(), self.dim());
         let count = queries.len() / dim;
         let scan = |range: std::ops::Range<u32>| {
@@ -154,9 +165,7 @@ impl FlatIndex {
                     }
                 };
                 let height = (end - start) as usize;
-                for (queries, collectors) in
-                    queries.chunks(BLOCK_QUERIES * dim).zip(found.chunks_mut(BLOCK_QUERIES))
-                {
+                for (queries, collectors) in queries.chunks(BLOCK_QUERIES * dim).zip(found.chunks_mut(BLOCK_QUERIES)) {
                     product(block, queries, dim, &mut scores);
                     for (scores, collector) in scores.chunks_exact(height).zip(collectors) {
                         sift(scores, start, collector, keep);

@@ -128,8 +128,15 @@ pub fn task_files(files: &[SourceFile], task: u32, tasks: u32) -> Vec<SourceFile
 
 /// Where the shards of a plan wait until they are published.
 fn plan_dir(index: &Path, files: &[SourceFile], tokenizer: &Tokenizer, options: &BuildOptions) -> Result<PathBuf> {
-    let key = serde_json::to_vec(&(files, &tokenizer.spec, &options.read, options.memory, options.tasks, env!("CARGO_PKG_VERSION")))
-        .map_err(|e| Error::invalid(format!("build plan: {e}")))?;
+    let key = serde_json::to_vec(&(
+        files,
+        &tokenizer.spec,
+        &options.read,
+        options.memory,
+        options.tasks,
+        env!("CARGO_PKG_VERSION"),
+    ))
+    .map_err(|e| Error::invalid(format!("build plan: {e}")))?;
     Ok(index.join("building").join(format!("{:016x}", crate::format::checksum(&key))))
 }
 
@@ -140,9 +147,18 @@ fn task_dir(plan: &Path, task: u32) -> PathBuf {
 /// Makes the shards of one task. Nothing is visible in the index until [`publish`].
 ///
 /// `progress` is called every few megabytes, from the calling thread.
-pub fn build(index: &IndexDir, tokenizer: &Tokenizer, files: &[SourceFile], options: &BuildOptions, progress: &mut dyn FnMut(Progress)) -> Result<Built> {
+pub fn build(
+    index: &IndexDir,
+    tokenizer: &Tokenizer,
+    files: &[SourceFile],
+    options: &BuildOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Built> {
     if options.tasks == 0 || options.task >= options.tasks {
-        return Err(Error::invalid(format!("task {} of {} does not exist: tasks are numbered from 0", options.task, options.tasks)));
+        return Err(Error::invalid(format!(
+            "task {} of {} does not exist: tasks are numbered from 0",
+            options.task, options.tasks
+        )));
     }
     let cap = shard_tokens(tokenizer, options.memory)?;
     let store = &**index.store();
@@ -185,7 +201,12 @@ struct Read {
     bytes: u64,
 }
 
-fn read_batches(files: Vec<SourceFile>, options: ReadOptions, skip: u64, send: &mpsc::SyncSender<Result<Read>>) -> Vec<BadRecord> {
+fn read_batches(
+    files: Vec<SourceFile>,
+    options: ReadOptions,
+    skip: u64,
+    send: &mpsc::SyncSender<Result<Read>>,
+) -> Vec<BadRecord> {
     let mut documents = Documents::new(files, options);
     let mut skip = skip;
     let mut batch = Vec::new();
@@ -234,14 +255,21 @@ fn fill<'scope>(
     let mut number = done.shards.len();
     let mut current: Option<(String, ShardBuilder)> = None;
     let mut sorting: Option<(String, std::thread::ScopedJoinHandle<Result<ShardMeta>>)> = None;
-    let mut join = |sorting: &mut Option<(String, std::thread::ScopedJoinHandle<'scope, Result<ShardMeta>>)>| -> Result<()> {
-        if let Some((name, handle)) = sorting.take() {
-            let meta = handle.join().unwrap_or_else(|_| Err(Error::invalid("the thread that sorted a shard panicked")))?;
-            done.shards.push(FinishedShard { dir: name, documents: meta.documents, tokens: meta.tokens, text_bytes: meta.text_bytes });
-            save(store, dir, done)?;
-        }
-        Ok(())
-    };
+    let mut join =
+        |sorting: &mut Option<(String, std::thread::ScopedJoinHandle<'scope, Result<ShardMeta>>)>| -> Result<()> {
+            if let Some((name, handle)) = sorting.take() {
+                let meta =
+                    handle.join().unwrap_or_else(|_| Err(Error::invalid("the thread that sorted a shard panicked")))?;
+                done.shards.push(FinishedShard {
+                    dir: name,
+                    documents: meta.documents,
+                    tokens: meta.tokens,
+                    text_bytes: meta.text_bytes,
+                });
+                save(store, dir, done)?;
+            }
+            Ok(())
+        };
     let mut ended = false;
     while !ended {
         let mut reads = Vec::new();
@@ -256,7 +284,8 @@ fn fill<'scope>(
             }
         }
         state.bytes = reads.last().map_or(state.bytes, |r| r.bytes);
-        let batches = reads.into_par_iter().map(|r| tokenize(tokenizer, r.documents)).collect::<Result<Vec<Batch>>>()?;
+        let batches =
+            reads.into_par_iter().map(|r| tokenize(tokenizer, r.documents)).collect::<Result<Vec<Batch>>>()?;
         for batch in batches {
             if batch.documents.is_empty() {
                 continue;
@@ -337,7 +366,12 @@ fn save(store: &dyn Store, dir: &Path, progress: &ProgressFile) -> Result<()> {
 }
 
 /// Directories of the finished shards of every task of a plan, in plan order. Errors when a task is not done, naming it.
-pub fn finished_shards(index: &IndexDir, tokenizer: &Tokenizer, files: &[SourceFile], options: &BuildOptions) -> Result<Vec<PathBuf>> {
+pub fn finished_shards(
+    index: &IndexDir,
+    tokenizer: &Tokenizer,
+    files: &[SourceFile],
+    options: &BuildOptions,
+) -> Result<Vec<PathBuf>> {
     let store = &**index.store();
     let plan = plan_dir(index.path(), files, tokenizer, options)?;
     let mut out = Vec::new();

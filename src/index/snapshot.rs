@@ -63,7 +63,10 @@ impl Snapshot {
             let shard = Shard::open(&path)?;
             if shard.meta.tokenizer != manifest.tokenizer {
                 let name = |s: &crate::tokenize::TokenizerSpec| format!("{} {}", s.kind, s.sha256);
-                return Err(Error::TokenizerMismatch { index: name(&manifest.tokenizer), query: name(&shard.meta.tokenizer) });
+                return Err(Error::TokenizerMismatch {
+                    index: name(&manifest.tokenizer),
+                    query: name(&shard.meta.tokenizer),
+                });
             }
             Ok(shard)
         };

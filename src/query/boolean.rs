@@ -15,8 +15,8 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
-use super::find::{FindOptions, Found, token_range};
 use super::Ngram;
+use super::find::{FindOptions, Found, token_range};
 use crate::error::{Error, Result};
 use crate::index::{DocumentRef, Snapshot};
 use crate::shard::Shard;
@@ -82,7 +82,10 @@ impl Expression {
             return Err(Error::invalid("a boolean query needs at least one n-gram in each clause"));
         }
         if self.clauses.iter().flatten().any(|n| n.is_empty()) {
-            return Err(Error::invalid_hint("a phrase of the boolean query has no tokens", "the index's tokenizer finds no token in it; leave it out"));
+            return Err(Error::invalid_hint(
+                "a phrase of the boolean query has no tokens",
+                "the index's tokenizer finds no token in it; leave it out",
+            ));
         }
         Ok(())
     }
@@ -97,7 +100,10 @@ enum Item {
 }
 
 fn bad(at: usize, what: &str) -> Error {
-    Error::invalid_hint(format!("boolean expression, character {}: {what}", at + 1), "write for example: \"a phrase\" AND (\"another\" OR \"a third\")")
+    Error::invalid_hint(
+        format!("boolean expression, character {}: {what}", at + 1),
+        "write for example: \"a phrase\" AND (\"another\" OR \"a third\")",
+    )
 }
 
 fn lex(text: &str) -> Result<Vec<(usize, Item)>> {
@@ -325,7 +331,8 @@ impl Snapshot {
             return;
         }
         let document_of = |rank: usize| shard.documents.document_at(view.position(rank) as u64);
-        let mut documents: Vec<u32> = clauses[anchor].iter().flat_map(|(_, range)| range.clone().filter_map(document_of)).collect();
+        let mut documents: Vec<u32> =
+            clauses[anchor].iter().flat_map(|(_, range)| range.clone().filter_map(document_of)).collect();
         documents.sort_unstable();
         documents.dedup();
         documents.retain(|&document| !self.is_removed(DocumentRef { shard: number as u32, document }));
@@ -337,7 +344,8 @@ impl Snapshot {
             let tokens: usize = documents.iter().map(|&d| token_range(shard, d).len()).sum();
             // Listing costs a few dependent reads an occurrence, scanning well under a nanosecond a token.
             if occurrences.saturating_mul(40) < tokens * clause.len() {
-                let with: HashSet<u32> = clause.iter().flat_map(|(_, range)| range.clone().filter_map(document_of)).collect();
+                let with: HashSet<u32> =
+                    clause.iter().flat_map(|(_, range)| range.clone().filter_map(document_of)).collect();
                 documents.retain(|d| with.contains(d));
             } else {
                 documents.retain(|&d| {
@@ -358,7 +366,8 @@ impl Snapshot {
             };
             let mut anchors = occurrences(&clauses[anchor]);
             if let Some(w) = window {
-                let others: Vec<Vec<Range<usize>>> = clauses.iter().enumerate().filter(|(i, _)| *i != anchor).map(|(_, c)| occurrences(c)).collect();
+                let others: Vec<Vec<Range<usize>>> =
+                    clauses.iter().enumerate().filter(|(i, _)| *i != anchor).map(|(_, c)| occurrences(c)).collect();
                 anchors.retain(|a| in_window(a, &others, w));
             }
             if !anchors.is_empty() {
@@ -388,12 +397,8 @@ fn in_window(anchor: &Range<usize>, others: &[Vec<Range<usize>>], w: usize) -> b
     // If a window works, so does the one moved right until it starts at the first of the occurrences it needs, so only
     // starts of occurrences have to be tried.
     let earliest = anchor.end.saturating_sub(w);
-    let mut starts: Vec<usize> = others
-        .iter()
-        .flatten()
-        .map(|r| r.start)
-        .filter(|&s| s >= earliest && s <= anchor.start)
-        .collect();
+    let mut starts: Vec<usize> =
+        others.iter().flatten().map(|r| r.start).filter(|&s| s >= earliest && s <= anchor.start).collect();
     starts.push(anchor.start);
     starts.iter().any(|&s| others.iter().all(|clause| clause.iter().any(|r| r.start >= s && r.end <= s + w)))
 }

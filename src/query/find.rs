@@ -118,16 +118,30 @@ impl Snapshot {
         let groups = self.groups(ngram);
         let count = groups.iter().map(|g| g.positions.len() as u64).sum();
         let page = groups.iter().skip(options.offset).take(options.limit);
-        let found = page.map(|g| self.found(g.document, &g.positions, ngram.len(), options)).collect::<Result<Vec<_>>>()?;
+        let found =
+            page.map(|g| self.found(g.document, &g.positions, ngram.len(), options)).collect::<Result<Vec<_>>>()?;
         let end = options.offset.saturating_add(found.len());
-        Ok(Found { count, documents: groups.len() as u64, approximate: false, found, next_offset: (end < groups.len()).then_some(end) })
+        Ok(Found {
+            count,
+            documents: groups.len() as u64,
+            approximate: false,
+            found,
+            next_offset: (end < groups.len()).then_some(end),
+        })
     }
 
     /// A document with occurrences of `tokens` tokens at the given positions.
-    pub(super) fn found(&self, document: DocumentRef, positions: &[u64], tokens: usize, options: &FindOptions) -> Result<FoundDocument> {
+    pub(super) fn found(
+        &self,
+        document: DocumentRef,
+        positions: &[u64],
+        tokens: usize,
+        options: &FindOptions,
+    ) -> Result<FoundDocument> {
         let shard = &self.shards[document.shard as usize];
         let stored = shard.documents.get(document.document)?;
-        let shown: Vec<Range<usize>> = positions.iter().take(options.per_document).map(|&p| p as usize..p as usize + tokens).collect();
+        let shown: Vec<Range<usize>> =
+            positions.iter().take(options.per_document).map(|&p| p as usize..p as usize + tokens).collect();
         let bytes = self.byte_ranges(&stored.text, &shown)?;
         let occurrences = shown
             .iter()
@@ -175,7 +189,8 @@ impl Snapshot {
 
 /// Up to `n` characters before and after `bytes`.
 pub fn context(text: &str, bytes: &Range<usize>, n: usize) -> (Range<usize>, Range<usize>) {
-    let start = if n == 0 { bytes.start } else { text[..bytes.start].char_indices().rev().nth(n - 1).map_or(0, |(i, _)| i) };
+    let start =
+        if n == 0 { bytes.start } else { text[..bytes.start].char_indices().rev().nth(n - 1).map_or(0, |(i, _)| i) };
     let end = text[bytes.end..].char_indices().nth(n).map_or(text.len(), |(i, _)| bytes.end + i);
     (start..bytes.start, bytes.end..end)
 }

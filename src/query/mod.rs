@@ -91,11 +91,18 @@ impl Snapshot {
     /// An n-gram given as ids of a closed vocabulary. Errors: an id outside the vocabulary (the separator is), or an open vocabulary.
     pub fn ngram_of_ids(&self, ids: &[u32]) -> Result<Ngram> {
         let TokenizerKind::Closed(t) = &self.tokenizer.kind else {
-            return Err(Error::invalid_hint("token ids mean nothing in an index of words: each shard numbers its own terms", "pass text instead"));
+            return Err(Error::invalid_hint(
+                "token ids mean nothing in an index of words: each shard numbers its own terms",
+                "pass text instead",
+            ));
         };
         let limit = if self.manifest.tokenizer.kind == "bytes" { 255 } else { t.vocab() };
         match ids.iter().position(|&id| id >= limit) {
-            Some(at) => Err(Error::invalid(format!("token {at} has the id {}, the vocabulary ends at {}; a query cannot contain the separator", ids[at], limit - 1))),
+            Some(at) => Err(Error::invalid(format!(
+                "token {at} has the id {}, the vocabulary ends at {}; a query cannot contain the separator",
+                ids[at],
+                limit - 1
+            ))),
             None => Ok(Ngram::Ids(ids.to_vec())),
         }
     }

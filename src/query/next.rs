@@ -70,7 +70,8 @@ impl Snapshot {
             });
         }
         let count = count.max(0) as u64;
-        let mut tokens: Vec<(Key, u64)> = totals.into_iter().filter(|&(_, n)| n > 0).map(|(k, n)| (k, n as u64)).collect();
+        let mut tokens: Vec<(Key, u64)> =
+            totals.into_iter().filter(|&(_, n)| n > 0).map(|(k, n)| (k, n as u64)).collect();
         let order = |a: &(Key, u64), b: &(Key, u64)| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0));
         let distinct = tokens.len();
         if top_k > 0 && top_k < tokens.len() {
@@ -88,13 +89,22 @@ impl Snapshot {
                 NextToken { id, token, count: n, probability: n as f64 / count as f64 }
             })
             .collect();
-        Distribution { effective_n: prompt.len(), prompt_count: count, end_of_document: ends.max(0) as u64, distinct, tokens, approximate: false }
+        Distribution {
+            effective_n: prompt.len(),
+            prompt_count: count,
+            end_of_document: ends.max(0) as u64,
+            distinct,
+            tokens,
+            approximate: false,
+        }
     }
 
     /// The text of a token id of a closed vocabulary.
     pub fn token_text(&self, id: u32) -> String {
         match &self.tokenizer.kind {
-            TokenizerKind::Closed(t) => t.token_bytes(id).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default(),
+            TokenizerKind::Closed(t) => {
+                t.token_bytes(id).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+            }
             TokenizerKind::Open(_) => String::new(),
         }
     }
@@ -128,7 +138,12 @@ impl Snapshot {
         };
         let prompt_count = self.count(prompt);
         let count = self.count(&joined);
-        (prompt_count > 0).then(|| Probability { effective_n: prompt.len(), prompt_count, count, probability: count as f64 / prompt_count as f64 })
+        (prompt_count > 0).then(|| Probability {
+            effective_n: prompt.len(),
+            prompt_count,
+            count,
+            probability: count as f64 / prompt_count as f64,
+        })
     }
 
     /// [`probability`](Self::probability) after the longest suffix of `prompt` that occurs.

@@ -201,12 +201,19 @@ impl Snapshot {
         let mut kept: Vec<Candidate> = bounded
             .iter()
             .zip(counts)
-            .map(|(&(left, right), count)| Candidate { left, right, count, logprob: logprobs[left..right].iter().sum() })
+            .map(|(&(left, right), count)| Candidate {
+                left,
+                right,
+                count,
+                logprob: logprobs[left..right].iter().sum(),
+            })
             .filter(|c| c.count > 0 && options.max_count.is_none_or(|max| c.count <= max))
             .collect();
         if let Some(density) = options.density {
             match options.rank {
-                Rank::Length => kept.sort_by(|a, b| (b.right - b.left).cmp(&(a.right - a.left)).then(a.left.cmp(&b.left))),
+                Rank::Length => {
+                    kept.sort_by(|a, b| (b.right - b.left).cmp(&(a.right - a.left)).then(a.left.cmp(&b.left)))
+                }
                 Rank::Rarity => kept.sort_by(|a, b| a.logprob.total_cmp(&b.logprob).then(a.left.cmp(&b.left))),
             }
             kept.truncate((density * n as f64).ceil() as usize);
@@ -251,7 +258,14 @@ impl Snapshot {
     }
 
     /// Maximal spans after delimiters, whole words and the minimum length.
-    fn bounded(&self, text: &str, tokens: &Ngram, bytes: &[crate::tokenize::ByteSpan], longest: &[usize], options: &TraceOptions) -> Vec<(usize, usize)> {
+    fn bounded(
+        &self,
+        text: &str,
+        tokens: &Ngram,
+        bytes: &[crate::tokenize::ByteSpan],
+        longest: &[usize],
+        options: &TraceOptions,
+    ) -> Vec<(usize, usize)> {
         let n = longest.len();
         let begins = |i: usize| match (&self.tokenizer.kind, tokens) {
             (TokenizerKind::Closed(t), Ngram::Ids(ids)) => t.begins_word(ids[i]),
@@ -262,7 +276,8 @@ impl Snapshot {
             for i in (0..n).rev() {
                 let end = bytes.get(i + 1).map_or(text.len(), |s| s.start as usize).max(bytes[i].end as usize);
                 let here = &text[bytes[i].start as usize..end];
-                delimited[i] = if options.delimiters.iter().any(|d| here.contains(d.as_str())) { i + 1 } else { delimited[i + 1] };
+                delimited[i] =
+                    if options.delimiters.iter().any(|d| here.contains(d.as_str())) { i + 1 } else { delimited[i + 1] };
             }
         }
         let mut out = Vec::new();
@@ -353,7 +368,13 @@ impl Snapshot {
         for (number, span) in spans.iter().enumerate() {
             for d in &span.documents {
                 let at = *seen.entry(d.document).or_insert_with(|| {
-                    out.push(RankedDocument { document: d.document, id: d.id.clone(), path: d.path.clone(), spans: Vec::new(), bm25: 0.0 });
+                    out.push(RankedDocument {
+                        document: d.document,
+                        id: d.id.clone(),
+                        path: d.path.clone(),
+                        spans: Vec::new(),
+                        bm25: 0.0,
+                    });
                     out.len() - 1
                 });
                 out[at].spans.push(number);

@@ -42,7 +42,10 @@ impl ReferenceIndex {
         }
         if index.word_ids.len() >= u32::MAX as usize {
             return Err(Error::Limit {
-                what: format!("the reference has {} words; one reference index holds 4.29 billion", index.word_ids.len()),
+                what: format!(
+                    "the reference has {} words; one reference index holds 4.29 billion",
+                    index.word_ids.len()
+                ),
                 hint: Some("split the benchmarks over several runs".into()),
             });
         }
@@ -237,7 +240,9 @@ fn choose_seeds(index: &mut ReferenceIndex, word_weights: &[f32], grams: &Grams)
                 }
             }
         }
-        seeds.extend(kept.iter().enumerate().filter(|(_, keep)| **keep).map(|(i, _)| (grams.hashes[start + i], posting(i))));
+        seeds.extend(
+            kept.iter().enumerate().filter(|(_, keep)| **keep).map(|(i, _)| (grams.hashes[start + i], posting(i))),
+        );
     }
     seeds.par_sort_unstable();
 
@@ -299,7 +304,8 @@ mod tests {
 
     #[test]
     fn words_are_found_and_strangers_are_not() {
-        let index = ReferenceIndex::build(&set(&["The quick brown fox jumps over it".into(), "quick thinking".into()])).unwrap();
+        let index = ReferenceIndex::build(&set(&["The quick brown fox jumps over it".into(), "quick thinking".into()]))
+            .unwrap();
         let id = |w: &str| index.word_id(super::super::words::hash_folded(w));
         assert_eq!(id("quick"), index.component(1).words[0]);
         assert_eq!(id("zebra"), 0);

@@ -60,7 +60,11 @@ impl ReferenceIndex {
         let temporary = tempfile::NamedTempFile::new_in(parent).map_err(Error::io(path, "create"))?;
         self.write(temporary.as_file()).map_err(Error::io(path, "write"))?;
         temporary.as_file().sync_all().map_err(Error::io(path, "sync"))?;
-        temporary.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), action: "rename to", source: e.error })?;
+        temporary.persist(path).map_err(|e| Error::Io {
+            path: path.to_path_buf(),
+            action: "rename to",
+            source: e.error,
+        })?;
         Ok(())
     }
 
@@ -154,14 +158,13 @@ impl ReferenceIndex {
         for (number, row) in self.components.iter().enumerate() {
             let end = row.text_start.checked_add(u64::from(row.text_bytes)).unwrap_or(u64::MAX) as usize;
             let words = row.word_start.checked_add(u64::from(row.words)).unwrap_or(u64::MAX) as usize;
-            let whole = end <= text.len() && text.is_char_boundary(row.text_start as usize) && text.is_char_boundary(end);
+            let whole =
+                end <= text.len() && text.is_char_boundary(row.text_start as usize) && text.is_char_boundary(end);
             if !whole || words > self.word_ids.len() || row.item as usize >= items || row.kind > 3 {
                 return Err(format!("component {number} lies outside the index"));
             }
         }
-        let inside = |p: &Posting| {
-            self.components.get(p.component as usize).is_some_and(|row| p.position < row.words)
-        };
+        let inside = |p: &Posting| self.components.get(p.component as usize).is_some_and(|row| p.position < row.words);
         if !self.postings.iter().all(inside) {
             return Err("a posting lies outside its component".into());
         }
@@ -224,7 +227,11 @@ impl<'p> Source<'p> {
             return Err(Error::corrupt(path, 56, format!("header checksum {expected:016x}, found {found:016x}")));
         }
         if word(&head, 32) != length {
-            return Err(Error::corrupt(path, length, format!("the file should have {} bytes: it is cut short", word(&head, 32))));
+            return Err(Error::corrupt(
+                path,
+                length,
+                format!("the file should have {} bytes: it is cut short", word(&head, 32)),
+            ));
         }
         let rows = word(&head, 24);
         Ok(Source { path, file, length, rows, table: head.split_off(HEADER), section: 0 })
@@ -235,7 +242,11 @@ impl<'p> Source<'p> {
         let (offset, bytes, expected) = (word(row, 0), word(row, 8), word(row, 16));
         let whole = bytes as usize % size_of::<T>() == 0;
         if !whole || offset.checked_add(bytes).is_none_or(|end| end > self.length) {
-            return Err(Error::corrupt(self.path, (HEADER + self.section * ROW) as u64, "a section lies outside the file"));
+            return Err(Error::corrupt(
+                self.path,
+                (HEADER + self.section * ROW) as u64,
+                "a section lies outside the file",
+            ));
         }
         self.file.seek(SeekFrom::Start(offset)).map_err(Error::io(self.path, "read"))?;
         let mut out = vec![T::zeroed(); bytes as usize / size_of::<T>()];
@@ -264,7 +275,10 @@ mod tests {
             answer: Some(a.into()),
             ..EvalItem::default()
         };
-        let items = vec![item("How far is the quiet moon from the earth today?", "384,400 km"), item("Why?", "Because of the tides.")];
+        let items = vec![
+            item("How far is the quiet moon from the earth today?", "384,400 km"),
+            item("Why?", "Because of the tides."),
+        ];
         ReferenceIndex::build(&ReferenceSet { items, rows: 2 }).unwrap()
     }
 

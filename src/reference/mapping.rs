@@ -247,14 +247,32 @@ mod tests {
     fn every_ready_mapping_reads_the_shape_its_benchmark_has() {
         let cases = [
             ("gsm8k", json!({"question": "q w", "answer": "a"}), "q w", "a", 0),
-            ("humaneval", json!({"task_id": "HumanEval/0", "prompt": "def f", "canonical_solution": "return 1", "test": "x"}), "def f", "return 1", 0),
+            (
+                "humaneval",
+                json!({"task_id": "HumanEval/0", "prompt": "def f", "canonical_solution": "return 1", "test": "x"}),
+                "def f",
+                "return 1",
+                0,
+            ),
             ("mbpp", json!({"task_id": 2, "text": "Write", "code": "def", "test_list": []}), "Write", "def", 0),
             ("mmlu", json!({"question": "q", "subject": "s", "choices": ["x", "y"], "answer": 1}), "q", "y", 2),
             ("math", json!({"problem": "p", "solution": "s", "level": "Level 1"}), "p", "s", 0),
             ("truthfulqa", json!({"Question": "q", "Best Answer": "b", "Correct Answers": "b; c"}), "q", "b", 0),
-            ("arc", json!({"id": "M1", "question": "q", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "B"}), "q", "y", 2),
+            (
+                "arc",
+                json!({"id": "M1", "question": "q", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "B"}),
+                "q",
+                "y",
+                2,
+            ),
             ("hellaswag", json!({"ind": 3, "ctx": "c", "endings": ["e", "f", "g", "h"], "label": "2"}), "c", "g", 4),
-            ("squad", json!({"id": "5", "context": "p", "question": "q", "answers": {"text": ["a"], "answer_start": [0]}}), "q", "a", 0),
+            (
+                "squad",
+                json!({"id": "5", "context": "p", "question": "q", "answers": {"text": ["a"], "answer_start": [0]}}),
+                "q",
+                "a",
+                0,
+            ),
             ("bbh", json!({"input": "i", "target": "t"}), "i", "t", 0),
         ];
         for (name, value, question, answer, choices) in cases {
@@ -278,6 +296,11 @@ mod tests {
         assert!(Mapping::parse("id=a").is_err());
         let what = mapping.apply(&row(json!({"a": {"b": " ... "}, "x": 1}))).unwrap_err();
         assert!(what.contains("without text") && what.contains("a, x"), "{what}");
-        assert!(Mapping::parse("mmlu").unwrap().apply(&row(json!({"question": "q", "choices": ["x"], "answer": 4}))).is_err());
+        assert!(
+            Mapping::parse("mmlu")
+                .unwrap()
+                .apply(&row(json!({"question": "q", "choices": ["x"], "answer": 4})))
+                .is_err()
+        );
     }
 }

@@ -129,7 +129,8 @@ fn normal_form(
     origin.split = text("split").unwrap_or_default();
     let index = text("eval_instance_index").unwrap_or_default();
     let config = text("config").unwrap_or_default();
-    origin.id = if matches!(config.as_str(), "" | "main" | "all" | "default") { index } else { format!("{config}/{index}") };
+    origin.id =
+        if matches!(config.as_str(), "" | "main" | "all" | "default") { index } else { format!("{config}/{index}") };
     let row_id = text("doc_id").or_else(|| text("fingerprint"));
     origin.row_ids.extend(row_id.clone());
     let is_correct = row.get("is_correct").and_then(Value::as_bool);

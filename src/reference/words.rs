@@ -138,7 +138,12 @@ pub fn folded_words(text: &str) -> Vec<String> {
 }
 
 fn fold_str(word: &str) -> String {
-    word.chars().filter(|c| !invisible(*c)).nfkd().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect()
+    word.chars()
+        .filter(|c| !invisible(*c))
+        .nfkd()
+        .flat_map(char::to_lowercase)
+        .filter(|c| c.is_alphanumeric())
+        .collect()
 }
 
 #[cold]

@@ -179,7 +179,10 @@ impl<'s> ShardBuilder<'s> {
             let ids = &batch.ids[from..end];
             from = end;
             if let (None, Some(bad)) = (&numbers, ids.iter().find(|&&id| id >= self.separator)) {
-                return Err(Error::invalid(format!("document {}: token id {bad} is outside the vocabulary of {} ids", document.id, self.separator)));
+                return Err(Error::invalid(format!(
+                    "document {}: token id {bad} is outside the vocabulary of {} ids",
+                    document.id, self.separator
+                )));
             }
             match &mut self.stream {
                 Stream::U8(s) => {
@@ -229,7 +232,12 @@ impl<'s> ShardBuilder<'s> {
 }
 
 /// Replaces numbers of first use by ranks in byte order, writes the dictionary, and narrows the stream where it fits two bytes.
-fn number_by_rank(mut stream: Vec<u32>, dictionary: HashMap<String, u32>, store: &dyn Store, dir: &Path) -> Result<(Stream, u32, u64)> {
+fn number_by_rank(
+    mut stream: Vec<u32>,
+    dictionary: HashMap<String, u32>,
+    store: &dyn Store,
+    dir: &Path,
+) -> Result<(Stream, u32, u64)> {
     let mut sorted: Vec<(&str, u32)> = dictionary.iter().map(|(t, &n)| (t.as_str(), n)).collect();
     sorted.par_sort_unstable();
     let count = sorted.len() as u32;

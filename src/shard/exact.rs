@@ -22,7 +22,13 @@ pub const TOP_BIN: &str = "top.bin";
 /// Sorts `stream` (documents, each followed by `separator`) and writes the three files.
 ///
 /// Memory beyond the stream: 4 bytes a token, 8 while sorting four-byte tokens.
-pub fn write<T: Token>(store: &dyn Store, dir: &Path, stream: &[T], documents: u64, separator: u32) -> Result<SuffixMeta> {
+pub fn write<T: Token>(
+    store: &dyn Store,
+    dir: &Path,
+    stream: &[T],
+    documents: u64,
+    separator: u32,
+) -> Result<SuffixMeta> {
     let meta = SuffixMeta::new(stream.len() as u64, documents, separator);
     let mut out = store.section(&dir.join(TOKENS_BIN), Kind::TOKENS, T::BYTES as u8)?;
     out.put(stream)?;
@@ -82,7 +88,13 @@ impl ExactIndex {
             1 => Stream::U8(tokens.array()?),
             2 => Stream::U16(tokens.array()?),
             4 => Stream::U32(tokens.array()?),
-            w => return Err(crate::Error::corrupt(dir.join(super::SHARD_JSON), 0, format!("token width {w} is not 1, 2 or 4"))),
+            w => {
+                return Err(crate::Error::corrupt(
+                    dir.join(super::SHARD_JSON),
+                    0,
+                    format!("token width {w} is not 1, 2 or 4"),
+                ));
+            }
         };
         let suffix = Section::open(dir.join(SUFFIX_BIN), Kind::SUFFIX)?;
         let top = Section::open(dir.join(TOP_BIN), Kind::TOP)?;
@@ -91,7 +103,8 @@ impl ExactIndex {
             section.advise(Access::Random)?;
         }
         let meta = shard.suffix;
-        let shape = Shape::new(&meta).map_err(|e| crate::Error::corrupt(dir.join(super::SHARD_JSON), 0, e.to_string()))?;
+        let shape =
+            Shape::new(&meta).map_err(|e| crate::Error::corrupt(dir.join(super::SHARD_JSON), 0, e.to_string()))?;
         let index = ExactIndex { stream, blocks: suffix.array()?, top: top.array()?, meta, shape };
         with_view!(index, v => v.check()).map_err(|e| crate::Error::corrupt(&path, 0, e.to_string()))?;
         Ok(index)

@@ -61,7 +61,8 @@ impl Shard {
     pub fn open(dir: &Path) -> Result<Shard> {
         let path = dir.join(SHARD_JSON);
         let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
-        let meta: ShardMeta = serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(&path, 0, format!("not a shard description: {e}")))?;
+        let meta: ShardMeta = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::corrupt(&path, 0, format!("not a shard description: {e}")))?;
         let documents = Documents::open(dir)?;
         let exact = ExactIndex::open(dir, &meta)?;
         let terms = meta.terms.map(|n| Terms::open(dir, n)).transpose()?;

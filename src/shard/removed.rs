@@ -42,13 +42,19 @@ impl RemovedDocuments {
     pub fn open(dir: &Path, ids: &[&str]) -> Result<RemovedDocuments> {
         let section = Section::open(dir.join(REMOVED_BIN), Kind::REMOVED)?;
         let corrupt = |what: String| Error::corrupt(section.path(), 0, what);
-        let lists: Vec<List> = serde_json::from_slice(section.sub("shards")?.bytes()).map_err(|e| corrupt(format!("not a list of shards: {e}")))?;
+        let lists: Vec<List> = serde_json::from_slice(section.sub("shards")?.bytes())
+            .map_err(|e| corrupt(format!("not a list of shards: {e}")))?;
         let sub = section.sub("documents")?;
         let mut rest = sub.as_u32s()?;
         let mut bitmaps = vec![Vec::new(); ids.len()];
         for list in lists {
             if list.documents > rest.len() {
-                return Err(corrupt(format!("shard {} has {} documents, {} are left", list.id, list.documents, rest.len())));
+                return Err(corrupt(format!(
+                    "shard {} has {} documents, {} are left",
+                    list.id,
+                    list.documents,
+                    rest.len()
+                )));
             }
             let (documents, tail) = rest.split_at(list.documents);
             rest = tail;
@@ -67,6 +73,9 @@ impl RemovedDocuments {
 
     /// Whether document `document` of the `shard`-th shard is hidden.
     pub fn contains(&self, shard: usize, document: u32) -> bool {
-        self.bitmaps.get(shard).and_then(|b| b.get(document as usize / 64)).is_some_and(|w| w >> (document % 64) & 1 == 1)
+        self.bitmaps
+            .get(shard)
+            .and_then(|b| b.get(document as usize / 64))
+            .is_some_and(|w| w >> (document % 64) & 1 == 1)
     }
 }

@@ -54,8 +54,15 @@ impl Terms {
     /// Opens the dictionary of `terms` terms in `dir`.
     pub fn open(dir: &Path, terms: u64) -> Result<Terms> {
         let section = Section::open(dir.join(TERMS_BIN), Kind::TERMS)?;
-        let opened = Terms { heads: section.sub("heads")?.array()?, offsets: section.sub("offsets")?.array()?, bytes: section.sub("bytes")?.array()? };
-        if opened.heads.len() as u64 != terms || opened.offsets.len() as u64 != terms + 1 || opened.offsets.last() != Some(&(opened.bytes.len() as u64)) {
+        let opened = Terms {
+            heads: section.sub("heads")?.array()?,
+            offsets: section.sub("offsets")?.array()?,
+            bytes: section.sub("bytes")?.array()?,
+        };
+        if opened.heads.len() as u64 != terms
+            || opened.offsets.len() as u64 != terms + 1
+            || opened.offsets.last() != Some(&(opened.bytes.len() as u64))
+        {
             return Err(Error::corrupt(section.path(), 0, format!("its tables do not hold {terms} terms")));
         }
         Ok(opened)

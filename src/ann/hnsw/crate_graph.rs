@@ -53,7 +53,9 @@ pub fn build_with_hnsw_rs(vectors: &[f32], dim: usize, params: &HnswParams, path
             graph.set(row as u32, level as u32, &near);
         }
     }
-    if let Some((entry, &level)) = levels.iter().enumerate().max_by_key(|&(row, &level)| (level, std::cmp::Reverse(row))) {
+    if let Some((entry, &level)) =
+        levels.iter().enumerate().max_by_key(|&(row, &level)| (level, std::cmp::Reverse(row)))
+    {
         (graph.entry, graph.entry_level) = (entry as u32, level);
     }
     graph.write(path, dim, params.element, &stored)

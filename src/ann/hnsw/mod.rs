@@ -63,7 +63,10 @@ impl HnswParams {
             return Err(Error::invalid(format!("hnsw: M is {}, expected 2 to 256", self.m)));
         }
         if !(1..=100_000).contains(&self.ef_construction) {
-            return Err(Error::invalid(format!("hnsw: ef_construction is {}, expected 1 to 100000", self.ef_construction)));
+            return Err(Error::invalid(format!(
+                "hnsw: ef_construction is {}, expected 1 to 100000",
+                self.ef_construction
+            )));
         }
         Ok(())
     }
@@ -367,7 +370,8 @@ mod tests {
         let (vectors, queries) = (sample(3000, 32, 1), sample(60, 32, 2));
         for builder in [build as Builder, build_with_hnsw_rs as Builder] {
             for (element, least) in [(Element::F32, 0.97), (Element::F16, 0.97), (Element::Int8, 0.90)] {
-                builder(&vectors, 32, &HnswParams { element, ef_construction: 100, ..Default::default() }, &path).unwrap();
+                builder(&vectors, 32, &HnswParams { element, ef_construction: 100, ..Default::default() }, &path)
+                    .unwrap();
                 let index = HnswIndex::open(&path).unwrap();
                 assert_eq!((index.len(), index.dim(), index.settings()), (3000, 32, (16, 100)));
                 let got = recall(&index, &vectors, &queries, 200, None);
@@ -423,7 +427,9 @@ mod tests {
                 let hits = index.search(&sample(1, 8, 3), 10, &SearchParams::default(), None).unwrap();
                 assert_eq!(hits[0].len(), rows);
                 let never = |_: u32| false;
-                assert!(index.search(&sample(1, 8, 3), 10, &SearchParams::default(), Some(&never)).unwrap()[0].is_empty());
+                assert!(
+                    index.search(&sample(1, 8, 3), 10, &SearchParams::default(), Some(&never)).unwrap()[0].is_empty()
+                );
             }
         }
         let few = HnswParams { m: 1, ..Default::default() };
