@@ -7,6 +7,7 @@
 mod bert;
 mod candle;
 pub mod chunk;
+pub mod colbert;
 mod forward;
 mod kernel;
 pub mod late;
