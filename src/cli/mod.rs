@@ -4,6 +4,7 @@
 //! Settings come from flags, then the environment (`PRIORART_…`), then `priorart.toml` in the current directory.
 
 mod build;
+mod decontaminate;
 mod exact;
 mod inspect;
 mod output;
@@ -46,6 +47,8 @@ enum Command {
     Next(exact::NextArgs),
     /// Trace a text to its sources
     Trace(exact::TraceArgs),
+    /// Find the documents of a corpus that contain eval items, and clean it of them
+    Decontaminate(decontaminate::DecontaminateArgs),
     /// Find the passages that mean nearly the same
     Neighbors(semantic::NeighborsArgs),
     /// Print a completion script for a shell
@@ -94,6 +97,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Find(args) => exact::find(&global, args),
         Command::Next(args) => exact::next(&global, args),
         Command::Trace(args) => exact::trace(&global, args),
+        Command::Decontaminate(args) => decontaminate::decontaminate(&global, args),
         Command::Neighbors(args) => semantic::neighbors(&global, args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

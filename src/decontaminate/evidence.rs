@@ -6,16 +6,18 @@
 use std::ops::Range;
 
 use super::chain::{Pair, align, best_chain};
+use super::lines::{LineRules, best_share, equal_lines};
+use super::primitives::Primitives;
+use super::protocol::Parameters;
 use super::scan::{Run, Scan};
 use super::unit::Bounds;
-use crate::reference::{Component, ComponentKind, ReferenceIndex, words};
+use crate::reference::words::{self, Word};
+use crate::reference::{Component, ComponentKind, ReferenceIndex, SEED};
 
 /// Share of a component's weight that exact runs must cover for the pair to be looked at further.
 const LEAST_SHARE: f32 = 0.15;
 /// Words of a run that a word protocol can count: the least n of theirs.
 const LEAST_RUN: u32 = 8;
-/// Words in long runs that make a pair worth looking at whatever their share.
-const LONG_RUN: u32 = 16;
 /// Weight of a word that was replaced by another one, always the same, against that of an equal word.
 const RENAMED: f32 = 0.8;
 /// Runs of one component in one document that are kept; more means a phrase repeated all over the document.
@@ -38,8 +40,10 @@ pub struct ComponentEvidence {
     pub words: u32,
     /// Bits of all its words.
     pub weight: f32,
-    /// Every maximal run anywhere in the document (of at least four words, or the whole component), numbers folded.
+    /// Every maximal stretch of equal words anywhere in the document, of at least four words or the whole component.
     pub runs: Vec<Run>,
+    /// Words of the component in matches of at least `llama2.n` words with at most `llama2.mismatches` mismatches.
+    pub skipgram_words: u32,
     /// Words and bits of the best alignment: one copy with edits.
     pub matched_words: u32,
     pub matched_weight: f32,
@@ -102,9 +106,28 @@ pub struct Evidence {
     pub choices: ChoiceEvidence,
     /// Occurrences in the corpus of the most telling matched n-gram, when a frequency source is given.
     pub corpus_frequency: Option<u64>,
+    /// The component that stands for the item under protocols that judge one text: the question, else the passage, else
+    /// the answer.
+    pub main: ComponentKind,
+    /// Evidence in the terms of protocols that do not read our words.
+    pub primitives: Primitives,
 }
 
 impl Evidence {
+    /// Evidence with nothing found yet.
+    pub(crate) fn empty(index: &ReferenceIndex, item: u32) -> Evidence {
+        let kinds: Vec<ComponentKind> = index.components(item).filter(|c| !c.words.is_empty()).map(|c| c.kind).collect();
+        let main = [ComponentKind::Question, ComponentKind::Passage, ComponentKind::Answer];
+        Evidence {
+            item,
+            components: Vec::new(),
+            choices: ChoiceEvidence::default(),
+            corpus_frequency: None,
+            main: main.into_iter().find(|k| kinds.contains(k)).unwrap_or(ComponentKind::Choice),
+            primitives: Primitives::default(),
+        }
+    }
+
     /// The evidence for one kind of component; of several, the one with the most matched weight.
     pub fn of(&self, kind: ComponentKind) -> Option<&ComponentEvidence> {
         self.components
@@ -120,8 +143,29 @@ impl Evidence {
     }
 }
 
+/// What of the parameters shapes the evidence itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub skipgram_words: usize,
+    pub skipgram_mismatches: usize,
+    pub lines: LineRules,
+    /// Words per n-gram of dolma's second rule; 0 = not wanted.
+    pub share_words: usize,
+}
+
+impl Rules {
+    pub fn new(parameters: &Parameters) -> Rules {
+        Rules {
+            skipgram_words: parameters.llama2.n,
+            skipgram_mismatches: parameters.llama2.mismatches,
+            lines: LineRules { dolma_words: parameters.dolma.words, line_words: parameters.mathpile.least_words },
+            share_words: parameters.dolma.n,
+        }
+    }
+}
+
 /// Collects the evidence for all items from the hits of a scan, by item number.
-pub fn collect(index: &ReferenceIndex, scan: &Scan, text: &str) -> Vec<Evidence> {
+pub(crate) fn collect(index: &ReferenceIndex, scan: &Scan, text: &str, rules: &Rules) -> Vec<Evidence> {
     let mut out: Vec<Evidence> = Vec::new();
     let mut runs = Vec::new();
     let mut pending: Vec<(u32, Vec<Run>)> = Vec::new();
@@ -129,7 +173,7 @@ pub fn collect(index: &ReferenceIndex, scan: &Scan, text: &str) -> Vec<Evidence>
     let mut worth = false;
     let flush = |pending: &mut Vec<(u32, Vec<Run>)>, worth: &mut bool, out: &mut Vec<Evidence>, item: u32| {
         if *worth {
-            out.extend(evidence_of_item(index, scan, text, item, pending));
+            out.push(evidence_of_item(index, scan, text, item, pending, rules));
         }
         pending.clear();
         *worth = false;
@@ -155,7 +199,7 @@ pub fn collect(index: &ReferenceIndex, scan: &Scan, text: &str) -> Vec<Evidence>
 fn is_worth_a_look(component: &Component<'_>, runs: &[Run]) -> bool {
     let words = component.words.len() as u32;
     let long: u32 = runs.iter().map(|run| if run.words >= LEAST_RUN { run.words } else { 0 }).sum();
-    if long >= LONG_RUN || (long >= LEAST_RUN && long as f32 >= LEAST_SHARE * words as f32) {
+    if long > 0 {
         return true;
     }
     // Short runs count together when one copy of the component could hold them. Overlaps may count twice: this is an
@@ -185,17 +229,41 @@ fn evidence_of_item(
     text: &str,
     item: u32,
     pending: &mut Vec<(u32, Vec<Run>)>,
-) -> Option<Evidence> {
-    let components: Vec<ComponentEvidence> = pending
-        .drain(..)
-        .map(|(number, runs)| component_evidence(scan, text, &index.component(number), runs))
-        .collect();
-    let mut evidence = Evidence { item, components, choices: ChoiceEvidence::default(), corpus_frequency: None };
+    rules: &Rules,
+) -> Evidence {
+    let mut evidence = Evidence::empty(index, item);
+    for (number, runs) in pending.drain(..) {
+        let component = index.component(number);
+        let spans = words::words(component.text);
+        let found = component_evidence(scan, text, &component, &spans, runs, rules);
+        if component.kind != ComponentKind::Choice {
+            let lines = equal_lines(scan, text, component.text, &spans, &found.runs, rules.lines);
+            evidence.primitives.paragraphs += lines.paragraphs;
+            evidence.primitives.lines += lines.lines;
+        }
+        evidence.components.push(found);
+    }
+    if rules.share_words > 0 {
+        let runs: Vec<&Run> = evidence
+            .components
+            .iter()
+            .filter(|c| c.kind != ComponentKind::Choice)
+            .flat_map(|c| &c.runs)
+            .collect();
+        evidence.primitives.paragraph_share = best_share(scan, text, &runs, rules.share_words);
+    }
     evidence.choices = find_choices(index, scan, text, &evidence);
-    Some(evidence)
+    evidence
 }
 
-fn component_evidence(scan: &Scan, text: &str, component: &Component<'_>, runs: Vec<Run>) -> ComponentEvidence {
+fn component_evidence(
+    scan: &Scan,
+    text: &str,
+    component: &Component<'_>,
+    spans: &[Word],
+    runs: Vec<Run>,
+    rules: &Rules,
+) -> ComponentEvidence {
     let mut chain = best_chain(&runs, component.weights);
     if component.words.len() < 8 {
         // Of several whole copies of a short component, the one that stands on its own counts.
@@ -226,7 +294,6 @@ fn component_evidence(scan: &Scan, text: &str, component: &Component<'_>, runs: 
         (Some(first), Some(last)) => first.document..last.document + 1,
         _ => 0..0,
     };
-    let spans = words::words(component.text);
     let pieces: Vec<Piece> = stretches
         .iter()
         .map(|s| Piece {
@@ -238,6 +305,9 @@ fn component_evidence(scan: &Scan, text: &str, component: &Component<'_>, runs: 
         (Some(first), Some(last)) => first.document.start..last.document.end,
         _ => 0..0,
     };
+    let least = component.words.len().min(SEED) as u32;
+    let runs: Vec<Run> =
+        runs.iter().flat_map(|run| scan.exact(run, component.words)).filter(|run| run.words >= least).collect();
     let whole = longest_words as usize == component.words.len();
     let bounds = if whole { Bounds::of(text, document.clone(), component.text) } else { Bounds::default() };
     ComponentEvidence {
@@ -256,8 +326,52 @@ fn component_evidence(scan: &Scan, text: &str, component: &Component<'_>, runs: 
         bounds,
         pieces,
         document_words,
+        skipgram_words: skipgram_words(scan, component.words, &runs, rules),
         runs,
     }
+}
+
+/// Counts the component's words in matches that allow mismatches: stretches on one diagonal of document and component, of
+/// at least `skipgram_words` words, of which at most `skipgram_mismatches` differ. Each holds one of the runs.
+fn skipgram_words(scan: &Scan, component: &[u32], runs: &[Run], rules: &Rules) -> u32 {
+    let mut hit = vec![false; component.len()];
+    for run in runs {
+        let (d, q) = (run.document as i64, run.component as i64);
+        let equal = |at: i64| scan.ids[(d + at) as usize] == component[(q + at) as usize];
+        let (low, high) = (-d.min(q), (scan.ids.len() as i64 - d).min(component.len() as i64 - q));
+        // Reach of the match when k mismatches are spent on one side; it ends on an equal word.
+        let reach = |steps: &mut dyn Iterator<Item = i64>, from: i64| {
+            let mut ends = vec![from; rules.skipgram_mismatches + 1];
+            let mut spent = 0;
+            for at in steps {
+                if equal(at) {
+                    ends[spent] = at;
+                } else {
+                    spent += 1;
+                    if spent > rules.skipgram_mismatches {
+                        break;
+                    }
+                    ends[spent] = ends[spent - 1];
+                }
+            }
+            for k in spent.min(rules.skipgram_mismatches) + 1..ends.len() {
+                ends[k] = ends[k - 1];
+            }
+            ends
+        };
+        let last = i64::from(run.words) - 1;
+        let left = reach(&mut (low..0).rev(), 0);
+        let right = reach(&mut (last + 1..high), last);
+        for k in 0..=rules.skipgram_mismatches {
+            let (from, to) = (left[k], right[rules.skipgram_mismatches - k]);
+            if to - from + 1 >= rules.skipgram_words as i64 {
+                for at in from..=to {
+                    hit[(q + at) as usize] |= equal(at);
+                }
+            }
+        }
+    }
+    hit.iter().filter(|h| **h).count() as u32
 }
 
 /// Words of the component between aligned ones that the document replaced one for one, at least twice, and mostly by the

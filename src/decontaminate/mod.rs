@@ -1,11 +1,34 @@
 //! Decontamination: which documents of a corpus contain which eval items, in one pass over the text.
+//!
+//! - `scan.rs` numbers a document's words and finds where they meet the reference; `chain.rs` turns exact runs into
+//!   alignments that survive edits; `unit.rs` knows lines and sentences; `evidence.rs` puts it together per item.
+//! - `streams.rs`, `grams.rs`, `primitives.rs`, `lines.rs`, `decon.rs` give the evidence of protocols that read other tokens.
+//! - `protocol/` judges evidence and nothing else; `detector.rs` runs it all on a document.
+//!
+//! Useful for: telling exact, edited, reformatted and partial copies of benchmark items from text that only resembles
+//! them. Not useful for: paraphrases and translations; that is what the semantic column is for.
+
 mod chain;
+mod decon;
+mod detector;
 mod evidence;
+mod grams;
+mod lines;
+mod primitives;
 mod protocol;
+pub mod remove;
+pub mod run;
 mod scan;
+mod streams;
 mod unit;
 
-pub use evidence::{ChoiceEvidence, ComponentEvidence, Evidence, Piece, collect};
-pub use protocol::*;
-pub use scan::{Run, Scan};
+pub use decon::DeconScore;
+pub use detector::{Detector, Finding, Frequency, Settings};
+pub use evidence::{ChoiceEvidence, ComponentEvidence, Evidence, Piece};
+pub use primitives::Primitives;
+pub use protocol::{
+    Contam, Datatrove, Decon, Dolma, Gpt3, Gpt4, Level, Llama2, Llama3, Mathpile, Palm, Parameters, Priorart, Protocol,
+    Tulu3, Verdict,
+};
+pub use scan::Run;
 pub use unit::Bounds;
