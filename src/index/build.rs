@@ -17,6 +17,7 @@ use std::sync::mpsc;
 
 use rayon::prelude::*;
 
+use super::publish::BUILDING;
 use super::{IndexDir, Manifest, ManifestSeed, PartEntry, Transaction};
 use crate::corpus::{BadRecord, Document, Documents, ReadOptions, SourceFile};
 use crate::error::{Error, Result};
@@ -137,7 +138,7 @@ fn plan_dir(index: &Path, files: &[SourceFile], tokenizer: &Tokenizer, options: 
         env!("CARGO_PKG_VERSION"),
     ))
     .map_err(|e| Error::invalid(format!("build plan: {e}")))?;
-    Ok(index.join("building").join(format!("{:016x}", crate::format::checksum(&key))))
+    Ok(index.join(BUILDING).join(format!("{:016x}", crate::format::checksum(&key))))
 }
 
 fn task_dir(plan: &Path, task: u32) -> PathBuf {
@@ -431,7 +432,7 @@ pub fn publish(
     let published = tx.publish(next)?;
     let store = &**index.store();
     store.remove(&plan_dir(index.path(), files, tokenizer, options)?)?;
-    let building = index.path().join("building");
+    let building = index.path().join(BUILDING);
     if store.list(&building)?.is_empty() {
         store.remove(&building)?;
     }

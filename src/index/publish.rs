@@ -27,6 +27,8 @@ pub(super) const REMOVED: &str = "removed";
 pub(super) const GENERATIONS: &str = "generations";
 const TMP: &str = "tmp";
 const LOCK: &str = "lock";
+/// Where the tasks of a build keep finished shards until they are published; a transaction does not look into it.
+pub(super) const BUILDING: &str = "building";
 
 /// The directory of an index.
 #[derive(Clone)]
@@ -50,7 +52,7 @@ impl IndexDir {
         if dir.store.exists(&dir.root.join(MANIFEST))? {
             return Err(already(path));
         }
-        let ours = [SHARDS, REMOVED, GENERATIONS, TMP, LOCK];
+        let ours = [SHARDS, REMOVED, GENERATIONS, TMP, LOCK, BUILDING];
         if let Some(other) = dir.store.list(path)?.iter().find(|e| !ours.contains(&e.name.as_str())) {
             return Err(Error::invalid_hint(
                 format!("{}: not empty: it holds {:?}", path.display(), other.name),

@@ -299,6 +299,22 @@ fn an_unfinished_section_or_an_unlisted_part_is_not_published() {
     assert!(IndexDir::open(dir.path()).is_err());
 }
 
+/// A build that was killed before its first publication starts again over what it left; a stranger's directory is refused.
+#[test]
+fn an_unpublished_index_is_created_again() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("index");
+    let left = root.join("building/0123456789abcdef");
+    IndexDir::create(&root, seed()).unwrap();
+    std::fs::create_dir_all(&left).unwrap();
+    let dir = IndexDir::create(&root, seed()).unwrap();
+    add(&dir, 1, true).unwrap();
+    assert!(left.exists(), "shards that wait for publication were swept");
+    let stranger = place.path().join("thesis");
+    std::fs::create_dir_all(stranger.join("chapters")).unwrap();
+    assert!(IndexDir::create(&stranger, seed()).is_err_and(|e| e.to_string().contains("not empty")));
+}
+
 #[test]
 fn a_shard_built_elsewhere_is_adopted() {
     let place = tempfile::tempdir().unwrap();
