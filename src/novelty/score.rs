@@ -196,6 +196,11 @@ impl<'a> Scorer<'a> {
         self.states.encoded
     }
 
+    /// Encoder tokens of a chunk.
+    pub(super) fn chunk_tokens(&self) -> usize {
+        self.chunk
+    }
+
     /// Consecutive chunks that hold any window of `length` tokens whole.
     fn run_length(&self, length: usize) -> usize {
         (length + self.stride).saturating_sub(self.chunk).div_ceil(self.stride) + 1
