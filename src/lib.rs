@@ -34,6 +34,8 @@ pub mod reference;
 
 pub mod decontaminate;
 
+pub mod novelty;
+
 pub mod cli;
 
 pub use error::{Error, Result};

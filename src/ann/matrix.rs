@@ -100,7 +100,9 @@ impl MatrixReader {
             Float::F16 => out.extend(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
             Float::F32 => out.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
             Float::F64 => out.extend(
-                bytes.chunks_exact(8).map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32),
+                bytes
+                    .chunks_exact(8)
+                    .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32),
             ),
         }
         match out[from..].iter().position(|x| !x.is_finite()) {
@@ -268,12 +270,7 @@ pub fn import(
         });
     }
     if let Some(ids) = ids.filter(|ids| ids.len() != matrix.rows) {
-        return Err(Error::invalid(format!(
-            "{}: {} rows, but {} ids",
-            matrix.path.display(),
-            matrix.rows,
-            ids.len()
-        )));
+        return Err(Error::invalid(format!("{}: {} rows, but {} ids", matrix.path.display(), matrix.rows, ids.len())));
     }
     let mut piece = Vec::new();
     for start in (0..matrix.rows).step_by(PIECE) {
@@ -314,8 +311,7 @@ fn write_rows(index: &FlatIndex, path: &Path, header: &[u8]) -> Result<()> {
 
 /// Writes the stored vectors as an f32 `.npy` file (version 1).
 pub fn write_npy(index: &FlatIndex, path: &Path) -> Result<()> {
-    let mut text =
-        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", index.len(), index.dim());
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", index.len(), index.dim());
     // Header and magic together end at a multiple of 64, with a newline.
     while !(10 + text.len() + 1).is_multiple_of(64) {
         text.push(' ');

@@ -125,7 +125,8 @@ mod tests {
         let exact = recall(&flat, &flat, &queries, Some(&own), 10, 10, &params).unwrap();
         assert_eq!((exact.recall, exact.worst, exact.nearest, exact.queries), (1.0, 1.0, 1.0, 100));
         let path = dir.path().join("a");
-        hnsw::build(&Source::Flat(&flat), &HnswParams { m: 4, ef_construction: 12, ..Default::default() }, &path).unwrap();
+        hnsw::build(&Source::Flat(&flat), &HnswParams { m: 4, ef_construction: 12, ..Default::default() }, &path)
+            .unwrap();
         let hnsw = HnswIndex::open(&path).unwrap();
         let hasty = recall(&hnsw, &flat, &queries, Some(&own), 10, 10, &params).unwrap();
         let wide = recall(&hnsw, &flat, &queries, Some(&own), 10, 400, &params).unwrap();

@@ -33,9 +33,8 @@ fn longest_gap(words: usize) -> u32 {
 /// The best chain of `runs` (sorted by document place) against a component with these word weights.
 pub fn best_chain(runs: &[Run], weights: &[f32]) -> Vec<Run> {
     let reach = longest_gap(weights.len());
-    let weight = |run: &Run| -> f32 {
-        weights[run.component as usize..(run.component + run.words) as usize].iter().sum()
-    };
+    let weight =
+        |run: &Run| -> f32 { weights[run.component as usize..(run.component + run.words) as usize].iter().sum() };
     let mut scores: Vec<f32> = Vec::with_capacity(runs.len());
     let mut previous: Vec<Option<usize>> = Vec::with_capacity(runs.len());
     for (i, run) in runs.iter().enumerate() {
@@ -100,7 +99,14 @@ pub fn align(scan: &Scan, component: &[u32], weights: &[f32], chain: &[Run]) -> 
         if let Some(before) = i.checked_sub(1).map(|j| chain[j]) {
             let d = (before.document + before.words) as usize..run.document as usize;
             let q = (before.component + before.words) as usize..run.component as usize;
-            fill(&ids[d.clone()], &component[q.clone()], &weights[q.clone()], (d.start, q.start), Ends::Closed, &mut pairs);
+            fill(
+                &ids[d.clone()],
+                &component[q.clone()],
+                &weights[q.clone()],
+                (d.start, q.start),
+                Ends::Closed,
+                &mut pairs,
+            );
         }
         let whole = (0..run.words).map(|k| Pair { document: run.document + k, component: run.component + k });
         pairs.extend(whole.filter(|p| ids[p.document as usize] == component[p.component as usize]));
@@ -201,10 +207,7 @@ mod tests {
         let component: Vec<u32> = (1..=12).collect();
         let weights = vec![5.0; 12];
         let document = [70, 1, 2, 3, 4, 99, 6, 7, 8, 80, 81, 82, 9, 11, 12, 71];
-        let runs = [
-            Run { document: 1, component: 0, words: 4 },
-            Run { document: 6, component: 5, words: 3 },
-        ];
+        let runs = [Run { document: 1, component: 0, words: 4 }, Run { document: 6, component: 5, words: 3 }];
         let chain = best_chain(&runs, &weights);
         assert_eq!(chain, runs);
         let pairs = align(&scan(&document), &component, &weights, &chain);

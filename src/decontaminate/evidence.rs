@@ -280,9 +280,8 @@ fn component_evidence(
     }
     let pairs = align(scan, component.words, component.weights, &chain);
     let (renamed_words, renamed_weight) = renamed(scan, text, component, &pairs);
-    let stretches: Vec<&[Pair]> = pairs
-        .chunk_by(|a, b| b.document == a.document + 1 && b.component == a.component + 1)
-        .collect();
+    let stretches: Vec<&[Pair]> =
+        pairs.chunk_by(|a, b| b.document == a.document + 1 && b.component == a.component + 1).collect();
     let weight_of = |pairs: &[Pair]| pairs.iter().map(|p| component.weights[p.component as usize]).sum::<f32>();
     let (mut longest_words, mut longest_weight) = (0, 0.0);
     for stretch in &stretches {
@@ -298,7 +297,8 @@ fn component_evidence(
         .iter()
         .map(|s| Piece {
             document: scan.bytes(s[0].document as usize..s[s.len() - 1].document as usize + 1),
-            component: spans[s[0].component as usize].start as usize..spans[s[s.len() - 1].component as usize].end as usize,
+            component: spans[s[0].component as usize].start as usize
+                ..spans[s[s.len() - 1].component as usize].end as usize,
         })
         .collect();
     let document = match (pieces.first(), pieces.last()) {
@@ -407,10 +407,8 @@ fn bounds_at(scan: &Scan, text: &str, component: &Component<'_>, document: usize
 
 /// Finds the item's choices, whole and in any order, near what was found of its question, or of its longer choices.
 fn find_choices(index: &ReferenceIndex, scan: &Scan, text: &str, evidence: &Evidence) -> ChoiceEvidence {
-    let choices: Vec<Component<'_>> = index
-        .components(evidence.item)
-        .filter(|c| c.kind == ComponentKind::Choice && !c.words.is_empty())
-        .collect();
+    let choices: Vec<Component<'_>> =
+        index.components(evidence.item).filter(|c| c.kind == ComponentKind::Choice && !c.words.is_empty()).collect();
     let mut out = ChoiceEvidence { of: choices.len() as u32, ..ChoiceEvidence::default() };
     if choices.is_empty() {
         return out;
@@ -451,4 +449,3 @@ fn find_choices(index: &ReferenceIndex, scan: &Scan, text: &str, evidence: &Evid
     out.places.sort_by_key(|(ordinal, _)| *ordinal);
     out
 }
-

@@ -121,9 +121,7 @@ impl Scan {
             // A hit inside the previous runs on the same diagonal adds nothing.
             let known = runs.iter().rev().take(16).any(|run| {
                 let offset = d as i64 - i64::from(run.document);
-                offset >= 0
-                    && offset < i64::from(run.words)
-                    && q as i64 - i64::from(run.component) == offset
+                offset >= 0 && offset < i64::from(run.words) && q as i64 - i64::from(run.component) == offset
             });
             if known {
                 continue;

@@ -68,7 +68,9 @@ fn is_lead_in(line_start: &str) -> bool {
         return true;
     }
     let word = label.trim_end_matches(|c: char| !c.is_alphabetic());
-    ["question", "answer", "prompt", "problem", "exercise", "task", "example"].iter().any(|w| word.eq_ignore_ascii_case(w))
+    ["question", "answer", "prompt", "problem", "exercise", "task", "example"]
+        .iter()
+        .any(|w| word.eq_ignore_ascii_case(w))
 }
 
 /// Whether a token is a list label inside a line: `(b)`, `C.`, `3)`.

@@ -83,9 +83,19 @@ impl PackedQuery {
     /// # Panics
     /// When the candidate's dimension is not the query's.
     pub fn score(&self, candidate: TokenMatrix<'_>, scratch: &mut Vec<f32>) -> f32 {
+        let best = self.best(candidate, scratch);
+        if best.is_empty() { 0.0 } else { best.iter().sum::<f32>() / best.len() as f32 }
+    }
+
+    /// For every query token, its largest inner product with a token of the candidate; empty when a side is empty.
+    /// The element-wise maximum over two candidates is the answer for both put together.
+    ///
+    /// # Panics
+    /// When the candidate's dimension is not the query's.
+    pub fn best<'s>(&self, candidate: TokenMatrix<'_>, scratch: &'s mut Vec<f32>) -> &'s [f32] {
         let n = self.panels.n;
         if n == 0 || candidate.is_empty() {
-            return 0.0;
+            return &[];
         }
         assert_eq!(candidate.dim, self.panels.k, "states of different encoders");
         let stride = n.next_multiple_of(kernel::PANEL);
@@ -99,7 +109,7 @@ impl PackedQuery {
             kernel::gemm(self.isa, count, rows, candidate.dim, panels, None, block, stride);
             rowwise::column_max(self.isa, &block[..count * stride], best);
         }
-        best[..n].iter().sum::<f32>() / n as f32
+        &best[..n]
     }
 
     /// MaxSim of every candidate, in order.

@@ -229,7 +229,8 @@ fn choose_seeds(index: &mut ReferenceIndex, word_weights: &HashMap<u32, f32>, gr
             continue;
         }
         let places = words.len() - SEED + 1;
-        let weight = |i: usize| words[i..i + SEED].iter().map(|&id| word_weights.get(&id).copied().unwrap_or(0.0)).sum::<f32>();
+        let weight =
+            |i: usize| words[i..i + SEED].iter().map(|&id| word_weights.get(&id).copied().unwrap_or(0.0)).sum::<f32>();
         let mut kept: Vec<bool> =
             (0..places).map(|i| weight(i) >= SEED_WEIGHT && grams.items[start + i] <= SEED_ITEMS).collect();
         if !choice {

@@ -11,9 +11,9 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::super::{Hit, Source};
 use super::super::element::Rows;
 use super::super::topk::by_score;
+use super::super::{Hit, Source};
 use super::search::{Scratch, descend, search_level};
 use super::{Graph, HnswParams, MAX_LEVEL, store};
 use crate::error::Result;

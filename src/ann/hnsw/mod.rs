@@ -63,7 +63,10 @@ impl HnswParams {
             return Err(Error::invalid(format!("hnsw: M is {}, expected 2 to 256", self.m)));
         }
         if !(1..=100_000).contains(&self.ef_construction) {
-            return Err(Error::invalid(format!("hnsw: ef_construction is {}, expected 1 to 100000", self.ef_construction)));
+            return Err(Error::invalid(format!(
+                "hnsw: ef_construction is {}, expected 1 to 100000",
+                self.ef_construction
+            )));
         }
         Ok(())
     }
@@ -432,7 +435,9 @@ mod tests {
                 let hits = index.search(&sample(1, 8, 3), 10, &SearchParams::default(), None).unwrap();
                 assert_eq!(hits[0].len(), rows);
                 let never = |_: u32| false;
-                assert!(index.search(&sample(1, 8, 3), 10, &SearchParams::default(), Some(&never)).unwrap()[0].is_empty());
+                assert!(
+                    index.search(&sample(1, 8, 3), 10, &SearchParams::default(), Some(&never)).unwrap()[0].is_empty()
+                );
             }
         }
         let few = HnswParams { m: 1, ..Default::default() };

@@ -257,8 +257,8 @@ pub fn build(source: &Source, params: &IvfParams, path: &Path) -> Result<usize> 
     ready()?;
     set_threads(rayon::current_num_threads());
     let (dim, rows) = (source.dim(), source.len());
-    let factory = CString::new(params.factory.as_str())
-        .map_err(|_| Error::invalid("a FAISS factory string with a zero byte"))?;
+    let factory =
+        CString::new(params.factory.as_str()).map_err(|_| Error::invalid("a FAISS factory string with a zero byte"))?;
     let mut index = Index::closed();
     let metric = sys::FaissMetricType_METRIC_INNER_PRODUCT;
     // SAFETY: the string is zero-terminated and outlives the call; the handle is stored where it is freed.
