@@ -7,7 +7,7 @@ use clap::Args;
 use super::output::{self, bytes, number};
 use super::{Format, Global, Outcome};
 use crate::corpus::{self, Document, Documents, ReadOptions, SourceFile};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::index::build::{self as builder, BuildOptions};
 use crate::index::{IndexDir, Manifest};
 use crate::shard::build::{disk_bytes_per_token, tokenize};
@@ -306,9 +306,4 @@ fn estimate(tokenizer: &Tokenizer, files: &[SourceFile], read: &ReadOptions, mem
         peak_memory_bytes: builder::peak_memory(tokenizer, memory, tokens)?,
         sampled: if whole || on_disk == 0 { 1.0 } else { seen as f64 / on_disk as f64 },
     })
-}
-
-/// Turns a missing path into an error that says what was expected of it.
-pub fn must_exist(path: &std::path::Path, what: &str) -> Result<()> {
-    if path.exists() { Ok(()) } else { Err(Error::invalid(format!("{}: there is no such {what}", path.display()))) }
 }

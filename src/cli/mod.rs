@@ -5,8 +5,10 @@
 
 mod build;
 mod decontaminate;
+mod demo;
 mod exact;
 mod inspect;
+mod novelty;
 mod output;
 mod semantic;
 mod settings;
@@ -51,6 +53,12 @@ enum Command {
     Decontaminate(decontaminate::DecontaminateArgs),
     /// Find the passages that mean nearly the same
     Neighbors(semantic::NeighborsArgs),
+    /// Say how attributable texts are, against human writing
+    Novelty(novelty::NoveltyArgs),
+    /// Score human texts once, for later novelty runs
+    Calibrate(novelty::CalibrateArgs),
+    /// See the whole product work on a small real corpus
+    Demo(demo::DemoArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
@@ -99,6 +107,9 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Trace(args) => exact::trace(&global, args),
         Command::Decontaminate(args) => decontaminate::decontaminate(&global, args),
         Command::Neighbors(args) => semantic::neighbors(&global, args),
+        Command::Novelty(args) => novelty::novelty(&global, args),
+        Command::Calibrate(args) => novelty::calibrate(&global, args),
+        Command::Demo(args) => demo::demo(&global, args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "priorart", &mut script);

@@ -43,7 +43,7 @@ pub fn open_encoder(name: &str) -> Result<Box<dyn Encoder>> {
     let dir = if Path::new(name).is_dir() {
         PathBuf::from(name)
     } else {
-        crate::embed::find_model(name).ok_or_else(|| {
+        crate::catalog::locate(name).or_else(|| crate::embed::find_model(name)).ok_or_else(|| {
             Error::invalid_hint(
                 format!("the encoder {name:?} is neither a directory nor in the cache"),
                 format!("run `cargo run --release -p index-tools -- fetch {name}`, or pass the directory of a model"),
@@ -86,6 +86,12 @@ pub fn open_for(_global: &Global, manifest: &Manifest) -> Result<Option<Opened>>
 }
 
 impl Opened {
+    /// An encoder with its chunks of `tokens` tokens, one every `stride`.
+    pub fn new(encoder: Box<dyn Encoder>, tokens: usize, stride: usize) -> Result<Opened> {
+        let rule = ChunkRule::checked(tokens, stride, encoder.max_window())?;
+        Ok(Opened { encoder, chunking: Chunking { tokens: tokens as u32, stride: stride as u32 }, rule })
+    }
+
     /// Cuts and encodes the documents of every finished shard of a plan that has no embeddings yet.
     pub fn embed_shards(
         &self,
