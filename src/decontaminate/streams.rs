@@ -6,7 +6,8 @@
 //!   and control characters are spaces, diacritics are dropped. Words are what white space separates.
 //! - [`alphanumerics`], for `gpt4`: letters and digits only, case kept.
 //!
-//! Words are given as a 64-bit hash and their byte range in the original text.
+//! Words are given as a 64-bit hash and their byte range in the original text, from the first character kept to the
+//! separator that ends the word.
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -194,7 +195,7 @@ mod tests {
         assert!(!same(bare_words, "a，b", "a b"), "only ASCII punctuation is deleted");
         let mut tokens = Tokens::default();
         bare_words(" -- (a) b\u{a0}c", &mut tokens);
-        assert_eq!(tokens.spans, [(5, 6), (8, 9), (11, 12)]);
+        assert_eq!(tokens.spans, [(5, 7), (8, 9), (11, 12)], "up to the white space after it");
     }
 
     #[test]
