@@ -166,11 +166,11 @@ fn traced(snapshot: &Snapshot, passage: &str) -> Result<String> {
 }
 
 fn checked(snapshot: &Arc<Snapshot>, passage: &str, dir: &Path) -> Result<String> {
-    // One eval item asks about a passage that the corpus has: that is the leak to be found.
+    // One eval item quotes a passage that the corpus has: that is the leak to be found.
+    let question = "Which place in the world does every one of the listed freedoms apply to, according to the passage?";
     let leaked = serde_json::json!({
         "id": "reading",
-        "question": "Which place in the world does every one of the listed freedoms apply to, according to the passage?",
-        "passage": passage,
+        "question": format!("{passage}\n\n{question}"),
         "answer": "Everywhere.",
     });
     let path = dir.join("reference.jsonl");

@@ -42,7 +42,7 @@ impl Bounds {
         let line_end = after.split('\n').next().unwrap_or("");
         let opened = is_lead_in(line_start);
         let closing = line_end.trim_start_matches(|c: char| !c.is_alphanumeric() && !c.is_whitespace());
-        let terminated = tail.ends_with(['.', '?', '!', ':', ';'])
+        let terminated = (followed.is_some() && tail.ends_with(['.', '?', '!', ':', ';']))
             || line_end.trim_start_matches(['"', '\'', ')', '”', '’', '*', '_']).starts_with(['.', '?', '!']);
         Bounds {
             starts_unit: opened
