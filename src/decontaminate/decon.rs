@@ -217,18 +217,15 @@ impl DeconItem {
         }
     }
 
-    fn answer_overlap(
-        &self,
-        answer: &[u32],
-        index: &DeconIndex,
-        document: &[u32],
-        from: usize,
-        decon: &Decon,
-    ) -> f32 {
+    fn answer_overlap(&self, answer: &[u32], index: &DeconIndex, document: &[u32], from: usize, decon: &Decon) -> f32 {
         if answer.is_empty() || from >= document.len() {
             return 0.0;
         }
-        let window = if answer.len() <= decon.short_answer { decon.short_window } else { decon.long_window.max(2 * answer.len()) };
+        let window = if answer.len() <= decon.short_answer {
+            decon.short_window
+        } else {
+            decon.long_window.max(2 * answer.len())
+        };
         if answer.len() <= decon.short_answer {
             let to = (from + window + answer.len() - 1).min(document.len());
             let whole = document[from..to].windows(answer.len()).any(|w| w == answer);
@@ -284,7 +281,6 @@ impl std::fmt::Debug for DeconIndex {
         f.debug_struct("DeconIndex").field("items", &self.items.len()).finish()
     }
 }
-
 
 #[cfg(test)]
 mod tests {

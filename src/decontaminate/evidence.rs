@@ -116,7 +116,8 @@ pub struct Evidence {
 impl Evidence {
     /// Evidence with nothing found yet.
     pub(crate) fn empty(index: &ReferenceIndex, item: u32) -> Evidence {
-        let kinds: Vec<ComponentKind> = index.components(item).filter(|c| !c.words.is_empty()).map(|c| c.kind).collect();
+        let kinds: Vec<ComponentKind> =
+            index.components(item).filter(|c| !c.words.is_empty()).map(|c| c.kind).collect();
         let main = [ComponentKind::Question, ComponentKind::Passage, ComponentKind::Answer];
         Evidence {
             item,
@@ -244,12 +245,8 @@ fn evidence_of_item(
         evidence.components.push(found);
     }
     if rules.share_words > 0 {
-        let runs: Vec<&Run> = evidence
-            .components
-            .iter()
-            .filter(|c| c.kind != ComponentKind::Choice)
-            .flat_map(|c| &c.runs)
-            .collect();
+        let runs: Vec<&Run> =
+            evidence.components.iter().filter(|c| c.kind != ComponentKind::Choice).flat_map(|c| &c.runs).collect();
         evidence.primitives.paragraph_share = best_share(scan, text, &runs, rules.share_words);
     }
     evidence.choices = find_choices(index, scan, text, &evidence);

@@ -143,8 +143,7 @@ impl PrimitiveIndex {
                                 Part::Overlap => p.folded_overlap += 1,
                                 Part::Question => p.folded_question += 1,
                             }
-                            p.folded_place
-                                .get_or_insert(spans[at].0 as usize..spans[at + n - 1].1 as usize);
+                            p.folded_place.get_or_insert(spans[at].0 as usize..spans[at + n - 1].1 as usize);
                         });
                     }
                 }
@@ -183,7 +182,8 @@ fn folded_grams(item: &EvalItem, n: usize, tokens: &mut Tokens, mut visit: impl 
     for i in 0..n.saturating_sub(1) {
         let of_question = n - 1 - i;
         if question.len() >= of_question && answer.len() > i {
-            let gram: Vec<u64> = question[question.len() - of_question..].iter().chain(&answer[..=i]).copied().collect();
+            let gram: Vec<u64> =
+                question[question.len() - of_question..].iter().chain(&answer[..=i]).copied().collect();
             each_gram(&gram, n, |_, hash| visit(Part::Overlap, hash));
         }
     }

@@ -2,8 +2,7 @@
 //!
 //! A document is named by file, record number and the hash of its text, never by the file's base name; a record whose text has
 //! changed since it was judged stops the removal. Cleaned files have the input's format and compression, and kept
-//! records their bytes. Nothing is overwritten. A file is written under a temporary name and given its own when it is whole, so
-//! a removal that was stopped goes on with the files that are missing.
+//! records their bytes. Nothing is overwritten; a file is written under a temporary name and given its own when it is whole.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,8 @@ use std::path::{Path, PathBuf};
 use super::run::text_hash;
 use crate::corpus::{self, CorpusWriter, Document, ReadOptions, SourceFile};
 use crate::error::{Error, Result};
+use crate::index::FileEntry;
+use crate::store::DiskStore;
 
 /// The documents to remove from a file: hash of the text by record number.
 pub type Doomed = BTreeMap<u64, String>;
@@ -26,7 +27,7 @@ pub struct FileAccount {
     /// Records that could not be read and were copied as they are (counted as kept).
     pub bad: u64,
     pub output_bytes: u64,
-    /// xxh3-64 of the output file.
+    /// xxh3-64 of the output file; empty in a dry run, and for a text file whose only document was removed.
     pub output_xxh3: String,
 }
 
@@ -61,7 +62,12 @@ pub fn places(files: &[SourceFile], roots: &[PathBuf], out: &Path) -> Result<Vec
             let place = out.join(relative);
             if let Some(other) = seen.insert(place.clone(), f.path.clone()) {
                 return Err(Error::invalid_hint(
-                    format!("{} and {} would both be written to {}", other.display(), f.path.display(), place.display()),
+                    format!(
+                        "{} and {} would both be written to {}",
+                        other.display(),
+                        f.path.display(),
+                        place.display()
+                    ),
                     "name their common directory instead of the files",
                 ));
             }
@@ -71,7 +77,13 @@ pub fn places(files: &[SourceFile], roots: &[PathBuf], out: &Path) -> Result<Vec
 }
 
 /// Writes the cleaned copy of one file; without `write`, only counts.
-pub fn clean(file: &SourceFile, output: &Path, doomed: &Doomed, read: &ReadOptions, write: bool) -> Result<FileAccount> {
+pub fn clean(
+    file: &SourceFile,
+    output: &Path,
+    doomed: &Doomed,
+    read: &ReadOptions,
+    write: bool,
+) -> Result<FileAccount> {
     let mut reader = corpus::open(file, read)?;
     let mut writer = if write { Some(CorpusWriter::create(file, read, output)?) } else { None };
     let mut account = FileAccount {
@@ -92,7 +104,11 @@ pub fn clean(file: &SourceFile, output: &Path, doomed: &Doomed, read: &ReadOptio
                 if let Some(hash) = doomed.get(&document.record) {
                     if text_hash(&document.text) != *hash {
                         return Err(Error::invalid_hint(
-                            format!("{}: record {} has changed since it was checked", file.path.display(), document.record),
+                            format!(
+                                "{}: record {} has changed since it was checked",
+                                file.path.display(),
+                                document.record
+                            ),
                             "nothing was written for this file; run the check again",
                         ));
                     }
@@ -119,10 +135,12 @@ pub fn clean(file: &SourceFile, output: &Path, doomed: &Doomed, read: &ReadOptio
         ));
     }
     if let Some(w) = writer {
-        w.finish()?;
-        let bytes = std::fs::read(output).map_err(Error::io(output, "read"))?;
-        account.output_bytes = bytes.len() as u64;
-        account.output_xxh3 = format!("{:016x}", crate::format::checksum(&bytes));
+        let written = w.finish()?;
+        account.output_bytes = written.bytes;
+        // A text file whose only document was removed has no copy.
+        if let Some(path) = written.path {
+            account.output_xxh3 = FileEntry::describe(&DiskStore, &path, "", written.bytes)?.xxh3;
+        }
     }
     Ok(account)
 }

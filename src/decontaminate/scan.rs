@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::reference::{NUMBER, ReferenceIndex, SEED, SHORT_START, folded, seed_hash, words};
 
 /// Equal words of document and component that cannot be extended on either side. Two numbers count as equal here;
-/// [`Scan::exact`] cuts a run where they differ.
+/// `Scan::exact` cuts a run where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Run {
     /// First word in the document.
@@ -106,11 +106,6 @@ impl Scan {
     /// The byte range of a range of words; `words` must not be empty.
     pub fn bytes(&self, words: std::ops::Range<usize>) -> std::ops::Range<usize> {
         self.starts[words.start] as usize..self.ends[words.end - 1] as usize
-    }
-
-    /// Number of words read.
-    pub fn words(&self) -> usize {
-        self.ids.len()
     }
 
     /// The maximal runs behind the hits of one component, by document place.

@@ -103,9 +103,42 @@ pub(crate) fn bare_words(text: &str, tokens: &mut Tokens) {
 
 /// Punctuation beyond ASCII that the `datatrove` stream takes for spaces.
 fn is_listed_punctuation(c: char) -> bool {
-    matches!(c, '—' | '”' | '：' | '％' | '１' | '〈' | '、' | '━' | '【' | '「' | '」' | '，' | '】' | '；' | '“' | '《' | '„' | '’'
-        | '∶' | '´' | '．' | '（' | '–' | '？' | '！' | '～' | '«' | '〉' | '》' | '）' | '。' | '…' | '►' | '»')
-        || ('\u{7f}'..='\u{9f}').contains(&c)
+    matches!(
+        c,
+        '—' | '”'
+            | '：'
+            | '％'
+            | '１'
+            | '〈'
+            | '、'
+            | '━'
+            | '【'
+            | '「'
+            | '」'
+            | '，'
+            | '】'
+            | '；'
+            | '“'
+            | '《'
+            | '„'
+            | '’'
+            | '∶'
+            | '´'
+            | '．'
+            | '（'
+            | '–'
+            | '？'
+            | '！'
+            | '～'
+            | '«'
+            | '〉'
+            | '》'
+            | '）'
+            | '。'
+            | '…'
+            | '►'
+            | '»'
+    ) || ('\u{7f}'..='\u{9f}').contains(&c)
 }
 
 /// The `datatrove` stream.

@@ -76,16 +76,11 @@ impl Weights {
 
     /// sha256 of the whole file, lower-case hex. Reads all of it: 0.1–0.3 s for 90 MB.
     pub fn sha256(&self) -> String {
-        Sha256::digest(&self.map[..]).iter().map(|b| format!("{b:02x}")).collect()
+        crate::format::hex(&Sha256::digest(&self.map[..]))
     }
 
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
-    }
-
-    /// Shape of a tensor, if it is there.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|(_, shape, _)| shape.as_slice())
     }
 
     /// Tensor `name` as `f32`, row-major, which must have exactly `shape`.

@@ -386,7 +386,7 @@ mod tests {
                 assert!(got >= least, "{element:?}: {got}");
                 // One row in a hundred: the scan; one in two: the graph.
                 for modulus in [2, 100] {
-                    let keep = move |row: u32| row % modulus == 0;
+                    let keep = move |row: u32| row.is_multiple_of(modulus);
                     let got = recall(&index, &vectors, &queries, 200, Some(&keep));
                     assert!(got >= least - 0.01, "{element:?} filter {modulus}: {got}");
                 }
