@@ -1,6 +1,6 @@
 //! What each kind of index costs for a number of rows, and which one to take.
 //!
-//! Bytes are exact for `flat` and `hnsw` (their files are arrays) and those of FAISS's formats for `ivf`. Times
+//! Bytes are exact for `flat`, within 2 % for `hnsw`, and by the formats of FAISS for `ivf` (not compared with it). Times
 //! and recalls are rules of thumb, not measurements: assumed rates of one server core (the constants below), scaled by
 //! rows and dimension. They order the choices; `recall` measures an index that exists.
 
