@@ -12,7 +12,8 @@
 //! then rows), upper offsets (`rows + 1` u32: first upper list of a row; padded), upper lists (`(1 + M)` u32 each: one a
 //! row and level ≥ 1, lowest level first). Extra fields: M, entry row, entry level, upper lists, ef of construction.
 //!
-//! Cost at M 16: `dim × width + 136` bytes a row and about 5 % for upper levels; a search computes some `15 · ef` scores.
+//! Cost at M 16: `dim × width + 136` bytes a row (int8: 4 more) and a few for upper levels; a search's scores grow with
+//! `ef` times the length of a list.
 
 mod build;
 mod crate_graph;
