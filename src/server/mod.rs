@@ -1,10 +1,10 @@
-//! The query server: the analysts' page, the native JSON API, and the two wire formats that existing clients speak.
+//! The query server: the analysts' page and the native JSON API.
 //!
 //! - [`settings`]: what to serve and the limits on it.
 //! - [`indexes`]: the served indexes by name; a new generation replaces the snapshot under running queries.
 //! - [`work`]: blocking queries on their own threads, with limits on time and on how many run at once.
 //! - [`request`], [`problem`], [`redact`]: bodies in, errors out, text withheld.
-//! - [`native`]: `/v1/…`; [`infinigram`]: `POST /`; [`olmotrace`]: `POST /{index}/attribution`.
+//! - [`native`]: `/v1/…`.
 //! - [`metrics`], [`guard`]: histograms, access log, bearer token; [`listen`]: connections; [`page`]: the page's files.
 //!
 //! Invariants: a request works on one snapshot from start to end; no input makes the process panic or allocate without limit; an
