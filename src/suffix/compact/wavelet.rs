@@ -57,10 +57,6 @@ impl BlockWriter {
         }
     }
 
-    /// Number of ones in the bit vector last started.
-    pub fn ones(&self) -> u64 {
-        u64::from(self.ones)
-    }
 }
 
 /// Bit `at` of the bit vector that starts at block `first`, and the number of ones before it.
@@ -249,7 +245,6 @@ mod tests {
             ones += usize::from(bit);
         }
         assert_eq!(bit_and_rank(&writer.blocks, first, bits.len()).1, ones);
-        assert_eq!(writer.ones(), ones as u64);
         assert_eq!(bit_and_rank(&writer.blocks, 1 << 40, 5), (false, 0));
     }
 
