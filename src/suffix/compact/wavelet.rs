@@ -56,7 +56,6 @@ impl BlockWriter {
             self.open();
         }
     }
-
 }
 
 /// Bit `at` of the bit vector that starts at block `first`, and the number of ones before it.
