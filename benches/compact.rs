@@ -54,14 +54,14 @@ fn main() -> anyhow::Result<()> {
     let built = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let index = CompactIndex::open(&bytes)?;
+    let opened = start.elapsed().as_secs_f64() * 1e3;
     let n = tokens.len() as f64;
     println!(
-        "{} tokens, {} documents, entropy {:.2} bits; {:.3} bytes/token; build {built:.1} s, open {:.3} ms",
+        "{} tokens, {} documents, entropy {:.2} bits; {:.3} bytes/token; build {built:.1} s, open {opened:.3} ms",
         tokens.len(),
         index.documents(),
         entropy(&tokens),
-        bytes.len() as f64 / n,
-        start.elapsed().as_secs_f64() * 1e3
+        bytes.len() as f64 / n
     );
 
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);

@@ -4,8 +4,11 @@
 //!
 //! The index is the Burrows–Wheeler transform of the *reversed* stream in a Huffman-shaped wavelet matrix (`wavelet`), plus
 //! samples that lead from matches to positions and back. It holds the stream itself, so that nothing else need be kept. About
-//! 1.6 to 1.9 bytes a token of natural text, of two-byte or wider tokens, against 6 for the fast layout; queries cost microseconds, not
-//! fractions of one. Same answers: counts, positions, next tokens, longest matches.
+//! 1.9 bytes a token (29 M gpt2 tokens of documentation and books, entropy 10.6 bits), against 6 for the fast layout; queries cost
+//! microseconds, not fractions of one. Same answers: counts, positions, next tokens, longest matches.
+//!
+//! The matrix is our own because it is read in place from a mapped file, byte layout fixed, with a rank in one cache line; the succinct
+//! crates at hand own their memory or bring a serialisation format of their own.
 //!
 //! # How it works
 //!
