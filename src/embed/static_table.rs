@@ -5,8 +5,8 @@
 //! out, normalised. [`StaticEncoder::distil`] makes such a table from a BERT-family directory: its word embeddings, with
 //! their mean removed and each row scaled by the smooth inverse frequency a / (a + p(token)) of Arora et al. 2017.
 //!
-//! Cost: tokenization, and one row addition a token: hundreds of times cheaper than a transformer. What it costs in quality
-//! is measured in `tests/static_encoder.rs`. Context-free: token states of equal tokens are equal.
+//! Cost: tokenization, and one row addition a token. `tests/static_encoder.rs` measures what it costs in quality.
+//! Context-free: token states of equal tokens are equal.
 
 use std::path::{Path, PathBuf};
 
