@@ -83,4 +83,9 @@ impl WindowTokenizer {
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
+
+    /// Size of the vocabulary, added tokens included.
+    pub fn vocab(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
 }

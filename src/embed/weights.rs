@@ -102,6 +102,20 @@ impl Weights {
             other => return Err(unusable(format!("tensor {name} is {other:?}; F32, F16 or BF16 can be read"))),
         })
     }
+
+    /// Tensor `name` of row numbers (I32 or I64), as model2vec's `mapping` stores them.
+    pub fn integers(&self, name: &str) -> Result<Vec<u32>> {
+        let unusable = |what: String| Error::Model { path: self.path.clone(), what };
+        let (dtype, _, range) = self.tensors.get(name).ok_or_else(|| unusable(format!("tensor {name} is missing")))?;
+        let bytes = &self.map[range.clone()];
+        let values: Vec<i64> = match dtype {
+            Dtype::I64 => bytes.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b)).collect(),
+            Dtype::I32 => bytes.as_chunks::<4>().0.iter().map(|&b| i64::from(i32::from_le_bytes(b))).collect(),
+            other => return Err(unusable(format!("tensor {name} is {other:?}; I32 or I64 can be read"))),
+        };
+        let rows = values.iter().map(|&v| u32::try_from(v)).collect::<std::result::Result<Vec<u32>, _>>();
+        rows.map_err(|_| unusable(format!("tensor {name} holds a number that is no row")))
+    }
 }
 
 fn convert<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
