@@ -83,6 +83,11 @@ impl Weights {
         self.tensors.contains_key(name)
     }
 
+    /// Shape of a tensor, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|(_, shape, _)| shape.as_slice())
+    }
+
     /// Tensor `name` as `f32`, row-major, which must have exactly `shape`.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Floats> {
         let unusable = |what: String| Error::Model { path: self.path.clone(), what };
