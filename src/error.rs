@@ -96,7 +96,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Corrupt { .. } | Error::Checksum { .. } => Some(
-                "run `index-tools verify --index DIR` to list every damaged block; restore the file from a copy or rebuild the shard".into(),
+                "run `priorart info --verify --index DIR` to list every damaged block; restore the file from a copy or rebuild the index".into(),
             ),
             Error::NewerFormat { .. } => Some("upgrade priorart, or rebuild the index with this version".into()),
             Error::Damaged { .. } => Some(

@@ -117,6 +117,8 @@ pub fn build(global: &Global, args: BuildArgs) -> anyhow::Result<Outcome> {
         return dry_run(global, &tokenizer, &files, &args.read.options());
     }
     let path = global.index_path()?;
+    // Before the directory is made: what cannot be built leaves nothing behind.
+    options(global, &args.read, &args.tasks).check(&tokenizer)?;
     let mut seed = builder::seed(&tokenizer);
     if let Some(e) = &encoder {
         seed.encoder = Some(e.encoder.spec().clone());
@@ -138,6 +140,15 @@ pub fn add(global: &Global, args: AddArgs) -> anyhow::Result<Outcome> {
     run(global, &dir, &tokenizer, &files, &args.read, &args.tasks, encoder)
 }
 
+fn options(global: &Global, read: &ReadArgs, tasks: &TaskArgs) -> BuildOptions {
+    BuildOptions {
+        read: read.options(),
+        memory: global.memory(),
+        task: tasks.task.unwrap_or(0),
+        tasks: tasks.tasks.unwrap_or(1),
+    }
+}
+
 fn run(
     global: &Global,
     dir: &IndexDir,
@@ -147,12 +158,7 @@ fn run(
     tasks: &TaskArgs,
     encoder: Option<super::semantic::Opened>,
 ) -> anyhow::Result<Outcome> {
-    let options = BuildOptions {
-        read: read.options(),
-        memory: global.memory(),
-        task: tasks.task.unwrap_or(0),
-        tasks: tasks.tasks.unwrap_or(1),
-    };
+    let options = options(global, read, tasks);
     let mine = builder::task_files(files, options.task, options.tasks);
     let bar = output::bar(mine.iter().map(|f| f.bytes).sum(), global.quiet, "index");
     let built = builder::build(dir, tokenizer, files, &options, &mut |p| {
@@ -170,6 +176,14 @@ fn run(
     }
     if !global.quiet && built.resumed_documents > 0 {
         eprintln!("resumed: {} documents were indexed by an earlier run", number(built.resumed_documents));
+    }
+    if !global.quiet && built.shards > 1 {
+        eprintln!(
+            "{} shards: with --memory of {} one holds about {} tokens",
+            built.shards,
+            bytes(options.memory),
+            number(builder::shard_tokens(tokenizer, options.memory)?)
+        );
     }
     if let Some(e) = &encoder {
         e.embed_shards(global, dir, tokenizer, files, &options)?;

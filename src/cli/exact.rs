@@ -13,6 +13,7 @@ use crate::index::Snapshot;
 use crate::query::Ngram;
 use crate::query::boolean::Expression;
 use crate::query::find::{FindOptions, Found};
+use crate::query::next::Distribution;
 use crate::query::trace::{Rank, TraceOptions};
 
 /// A boolean combination instead of plain n-grams.
@@ -75,7 +76,7 @@ fn queries(given: &[String], file: &Option<PathBuf>) -> anyhow::Result<Vec<Strin
     if out.is_empty() {
         return Err(Error::invalid_hint(
             "there is no query",
-            "give one or more queries, or --queries FILE with one a line",
+            "give one or more queries, or --queries-file FILE with one a line",
         )
         .into());
     }
@@ -227,6 +228,13 @@ pub struct NextArgs {
     continuation: Option<String>,
 }
 
+#[derive(serde::Serialize)]
+struct NextRow<'a> {
+    query: &'a str,
+    #[serde(flatten)]
+    distribution: Distribution,
+}
+
 pub fn next(global: &Global, args: NextArgs) -> anyhow::Result<Outcome> {
     let snapshot = global.snapshot()?;
     let prompt = snapshot.ngram(&args.prompt)?;
@@ -234,7 +242,8 @@ pub fn next(global: &Global, args: NextArgs) -> anyhow::Result<Outcome> {
         return continuation(global, &snapshot, &args, text);
     }
     let d = if args.infgram { snapshot.infgram_next(&prompt, args.top_k) } else { snapshot.next(&prompt, args.top_k) };
-    output::result(global.format(), &d, |d| {
+    output::result(global.format(), &NextRow { query: &args.prompt, distribution: d }, |row| {
+        let d = &row.distribution;
         let mut out = format!(
             "after {} tokens that occur {} times: {} distinct tokens",
             d.effective_n,

@@ -128,6 +128,7 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
         if let Some(v) = &verified {
             out += &match v.faults.len() {
                 0 => "  checksums    all right\n".to_string(),
+                1 => "  checksums    1 damaged place\n".to_string(),
                 n => format!("  checksums    {n} damaged places\n"),
             };
             for e in &v.faults {
@@ -138,7 +139,10 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
     })?;
     match verified {
         Some(v) if !v.faults.is_empty() => Err(crate::Error::invalid_hint(
-            format!("{} places of the index are damaged", v.faults.len()),
+            match v.faults.len() {
+                1 => "a place of the index is damaged".to_string(),
+                n => format!("{n} places of the index are damaged"),
+            },
             "restore the files that are named from a copy, or rebuild their shards",
         )
         .into()),

@@ -125,9 +125,14 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
 
 /// Prints an error, a blank line and what to do about it.
 fn report(e: &anyhow::Error) {
-    eprintln!("error: {e}");
-    for cause in e.chain().skip(1) {
-        eprintln!("  because: {cause}");
+    let mut said = e.to_string();
+    eprintln!("error: {said}");
+    for cause in e.chain().skip(1).map(|cause| cause.to_string()) {
+        // Most errors say their cause themselves.
+        if !said.contains(&cause) {
+            eprintln!("  because: {cause}");
+        }
+        said = cause;
     }
     let hint = e.chain().find_map(|c| c.downcast_ref::<Error>()).and_then(|e| e.hint());
     if let Some(hint) = hint {

@@ -12,6 +12,7 @@ use crate::embed::Encoder;
 use crate::error::{Error, Result};
 use crate::index::Snapshot;
 use crate::novelty::assess::{self, Assessed, Group, Pair};
+use crate::novelty::probes::EDITS;
 use crate::novelty::{Calibration, Recall, Score, Scorer, Settings, Text};
 
 /// How texts are scored.
@@ -225,7 +226,15 @@ pub fn novelty(global: &Global, args: NoveltyArgs) -> anyhow::Result<Outcome> {
         (None, None) => None,
     };
     let scores = args.score.score(global, &mut scorer, &documents, "novelty")?;
-    let recall = scorer.probe(args.score.probes, args.score.seed)?;
+    // Only what a score above is compared with: a length that no text has says nothing, and long probes are the dear ones.
+    let mut lengths: Vec<usize> =
+        scores.iter().flat_map(|s| &s.lengths).filter(|l| !l.short).map(|l| l.length).collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    let total = (args.score.probes * EDITS.len() * lengths.iter().sum::<usize>()) as u64;
+    let bar = output::counter(total, global.quiet, "probes");
+    let recall = scorer.probe(&lengths, args.score.probes, args.score.seed, &mut |n| bar.set_position(n))?;
+    bar.finish_and_clear();
     let assessed = assess::assess(&scores, calibration.as_ref());
     let names: Vec<String> = documents
         .iter()

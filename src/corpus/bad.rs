@@ -34,12 +34,16 @@ impl BadRecords {
     /// Takes note of `error` and returns `Ok(())` while the budget lasts.
     ///
     /// # Errors
-    /// `error` itself when it is no [`Error::Record`], or when it is one more than the budget allows.
+    /// `error` itself when it is no [`Error::Record`]; when it is one more than the budget allows, it also says how many there were.
     pub fn tolerate(&mut self, error: Error) -> Result<()> {
         match error {
             Error::Record { path, line, byte, what } if (self.tolerated.len() as u64) < self.budget => {
                 self.tolerated.push(BadRecord { path, line, byte, what });
                 Ok(())
+            }
+            Error::Record { path, line, byte, what } if !self.tolerated.is_empty() => {
+                let what = format!("{what} (bad record {} of the run)", self.tolerated.len() + 1);
+                Err(Error::Record { path, line, byte, what })
             }
             other => Err(other),
         }

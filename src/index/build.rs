@@ -31,7 +31,7 @@ const BATCH_TEXT: usize = 1 << 20;
 /// Memory that does not grow with the shard: vocabularies, batches in flight, buffers.
 const FIXED_MEMORY: u64 = 320 << 20;
 /// The least memory a build accepts.
-pub const LEAST_MEMORY: u64 = 512 << 20;
+pub const LEAST_MEMORY: u64 = 512_000_000;
 
 /// What decides the shards of a build.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -47,6 +47,19 @@ pub struct BuildOptions {
 impl Default for BuildOptions {
     fn default() -> Self {
         BuildOptions { read: ReadOptions::default(), memory: 4 << 30, task: 0, tasks: 1 }
+    }
+}
+
+impl BuildOptions {
+    /// Errors: a task that does not exist, too little memory. Worth asking before an index is created for a build.
+    pub fn check(&self, tokenizer: &Tokenizer) -> Result<()> {
+        if self.tasks == 0 || self.task >= self.tasks {
+            return Err(Error::invalid(format!(
+                "task {} of {} does not exist: tasks are numbered from 0",
+                self.task, self.tasks
+            )));
+        }
+        shard_tokens(tokenizer, self.memory).map(|_| ())
     }
 }
 
@@ -95,8 +108,8 @@ struct FinishedShard {
 pub fn shard_tokens(tokenizer: &Tokenizer, memory: u64) -> Result<u64> {
     if memory < LEAST_MEMORY {
         return Err(Error::invalid_hint(
-            format!("--memory {memory} bytes is too little to build with"),
-            format!("give at least {} MB", LEAST_MEMORY >> 20),
+            format!("a build cannot do with {memory} bytes of memory"),
+            format!("pass --memory {}MB or more", LEAST_MEMORY / 1_000_000),
         ));
     }
     let each = bytes_per_token(tokenizer) + 4;
@@ -155,12 +168,7 @@ pub fn build(
     options: &BuildOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Built> {
-    if options.tasks == 0 || options.task >= options.tasks {
-        return Err(Error::invalid(format!(
-            "task {} of {} does not exist: tasks are numbered from 0",
-            options.task, options.tasks
-        )));
-    }
+    options.check(tokenizer)?;
     let cap = shard_tokens(tokenizer, options.memory)?;
     let store = &**index.store();
     let dir = task_dir(&plan_dir(index.path(), files, tokenizer, options)?, options.task);

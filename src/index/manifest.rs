@@ -139,7 +139,10 @@ impl FileEntry {
     /// Costs a read of 64 bytes; [`crate::format::Section::verify`] reads the rest.
     pub fn check(&self, dir: &Path) -> Result<()> {
         let path = dir.join(&self.name);
-        let mut file = std::fs::File::open(&path).map_err(Error::io(&path, "open"))?;
+        let mut file = std::fs::File::open(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, "the file is missing, the manifest lists it"),
+            _ => Error::Io { path: path.clone(), action: "open", source: e },
+        })?;
         let bytes = file.metadata().map_err(Error::io(&path, "inspect"))?.len();
         if bytes != self.bytes {
             let what = format!("the file has {bytes} bytes, the manifest tells {}", self.bytes);

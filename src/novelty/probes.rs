@@ -52,15 +52,23 @@ pub fn edit(text: &str, share: f64, pool: &[String], random: &mut ChaCha8Rng) ->
 }
 
 impl Scorer<'_> {
-    /// Recall of stage 1 for `probes` passages a window length and edit level; lengths no document reaches are left out.
-    /// Cost: one search a probe, the encoder's pass over the probes.
-    pub fn probe(&self, probes: usize, seed: u64) -> Result<Vec<Recall>> {
+    /// Recall of stage 1 for `probes` passages a window length (of `lengths`) and edit level; lengths no document reaches are left
+    /// out. `progress` gets the tokens of the probes done, of `probes` times [`EDITS`] times the sum of the lengths.
+    /// Cost: one search a probe, the encoder's pass over the probes, twice where they are longer than two chunks.
+    pub fn probe(
+        &self,
+        lengths: &[usize],
+        probes: usize,
+        seed: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Recall>> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let dim = self.encoder.spec().dim;
         let prompt = self.encoder.prompt(Role::Query).to_vec();
         let most = self.encoder.max_window().saturating_sub(prompt.len()).max(1);
         let mut out = Vec::new();
-        for &length in &self.settings.windows {
+        let mut done = 0;
+        for &length in lengths {
             let mut passages: Vec<(DocumentRef, std::ops::Range<usize>, String)> = Vec::new();
             for _ in 0..probes * 8 {
                 if passages.len() == probes {
@@ -97,6 +105,8 @@ impl Scorer<'_> {
                             .is_some_and(|c| (c.start_byte as usize) < bytes.end && bytes.start < c.end_byte as usize);
                     }
                 }
+                done += (probes * length) as u64;
+                progress(done);
                 let share = |k: usize| statistics::share(hits.iter().filter(|h| h[k]).count(), hits.len());
                 if let (Some(document), Some(chunk), Some(first)) = (share(0), share(1), share(2)) {
                     out.push(Recall { length, edited, probes: hits.len(), document, chunk, first });

@@ -19,18 +19,20 @@
 //! [`Documents::get`] decompresses one block unless it is among the last few used. Same documents, same bytes, at any number of
 //! threads. Readers check every offset when they use it: damage is an error, never a panic.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
 use crate::corpus::Document;
 use crate::error::{Error, Result};
-use crate::format::{Access, Array, Kind, Section, SectionWriter, checksum};
+use crate::format::{Array, Kind, Section, SectionWriter, checksum};
 use crate::store::Store;
+
+mod blocks;
+
+use blocks::Blocks;
 
 /// Name of the file of compressed blocks.
 pub const DOCUMENTS_BIN: &str = "documents.bin";
@@ -41,8 +43,6 @@ pub const BLOCK: usize = 256 << 10;
 
 const LAYOUT: u64 = 1;
 const LEVEL: i32 = 3;
-/// Decompressed blocks a reader keeps.
-const CACHED: usize = 8;
 
 /// What `documents.idx` keeps of one document.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -304,16 +304,13 @@ impl Starts {
     }
 }
 
-type Block = Arc<Vec<u8>>;
-
 /// The documents of a shard, open for reading. Shared between threads by reference.
 #[derive(Debug)]
 pub struct Documents {
-    bin: Section,
+    blocks: Blocks,
     idx: Section,
     tokens: u64,
     shift: u32,
-    blocks: Array<[u64; 2]>,
     records: Array<Record>,
     starts: Starts,
     buckets: Array<u32>,
@@ -321,12 +318,6 @@ pub struct Documents {
     paths: Array<u8>,
     id_hashes: Array<u64>,
     id_docs: Array<u32>,
-    /// The blocks used last, the most recent at the end.
-    cache: Mutex<Vec<(usize, Block)>>,
-}
-
-thread_local! {
-    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 impl Documents {
@@ -351,7 +342,7 @@ impl Documents {
         let open = Documents {
             tokens,
             shift,
-            blocks: idx.sub("blocks")?.array()?,
+            blocks: Blocks::new(bin, &idx)?,
             records: idx.sub("records")?.array()?,
             starts,
             buckets: idx.sub("buckets")?.array()?,
@@ -359,15 +350,13 @@ impl Documents {
             paths: idx.sub("paths")?.array()?,
             id_hashes: idx.sub("id_hashes")?.array()?,
             id_docs: idx.sub("id_docs")?.array()?,
-            cache: Mutex::new(Vec::with_capacity(CACHED)),
-            bin,
             idx: idx.clone(),
         };
         let lengths = [
             ("records", open.records.len() as u64, documents),
             ("starts", open.starts.len() as u64, documents.saturating_add(1)),
             ("buckets", open.buckets.len() as u64, (tokens >> shift).saturating_add(2)),
-            ("blocks", open.blocks.len() as u64, blocks.saturating_add(1)),
+            ("blocks", open.blocks.bounds().len() as u64, blocks.saturating_add(1)),
             ("id_hashes", open.id_hashes.len() as u64, documents),
             ("id_docs", open.id_docs.len() as u64, documents),
         ];
@@ -379,14 +368,12 @@ impl Documents {
         if documents > u64::from(u32::MAX) {
             return Err(bad(format!("{documents} documents are more than a shard can hold")));
         }
-        let end = [open.bin.bytes().len() as u64, logical];
-        if open.blocks.first() != Some(&[0, 0]) || open.blocks.last() != Some(&end) {
+        if !open.blocks.cover(logical) {
             return Err(bad("the blocks do not cover documents.bin".into()));
         }
         if open.starts.get(0) != Some(0) || open.starts.get(documents as usize) != Some(tokens) {
             return Err(bad("the token starts do not cover the token stream".into()));
         }
-        open.bin.advise(Access::Random)?;
         Ok(open)
     }
 
@@ -534,7 +521,7 @@ impl Documents {
 
     /// Reads every block and every document and checks that all parts agree: what [`Section::verify`] cannot see.
     pub fn verify(&self) -> Result<()> {
-        self.bin.verify()?;
+        self.blocks.verify()?;
         self.idx.verify()?;
         let mut hashes: Vec<(u64, u32)> = Vec::with_capacity(self.len());
         let mut end = 0;
@@ -574,6 +561,14 @@ impl Documents {
         Error::corrupt(self.idx.path(), at, format!("document {i}: {what}"))
     }
 
+    /// Appends `length` bytes from `start` of the logical stream to `out`.
+    fn read(&self, i: u32, start: u64, length: u64, out: &mut Vec<u8>) -> Result<()> {
+        match self.blocks.read(start, length, out)? {
+            true => Ok(()),
+            false => Err(self.bad_record(i, "reaches outside the blocks".into())),
+        }
+    }
+
     fn utf8(&self, i: u32, bytes: Vec<u8>) -> Result<String> {
         String::from_utf8(bytes).map_err(|e| self.bad_record(i, format!("{e}")))
     }
@@ -588,69 +583,6 @@ impl Documents {
             std::str::from_utf8(self.paths.get(range)?).ok()
         })();
         name.ok_or_else(|| self.bad_record(i, format!("path {path} is not in the path table")))
-    }
-
-    /// Appends `length` bytes from `start` of the logical stream to `out`.
-    fn read(&self, i: u32, start: u64, length: u64, out: &mut Vec<u8>) -> Result<()> {
-        let outside = || self.bad_record(i, "reaches outside the blocks".into());
-        let end = start.checked_add(length).ok_or_else(outside)?;
-        if self.blocks.last().is_none_or(|last| end > last[1]) {
-            return Err(outside());
-        }
-        let mut at = start;
-        // The first block that ends after `at`; entry 0 is the start of block 0.
-        let mut number = self.blocks.partition_point(|b| b[1] <= at).saturating_sub(1);
-        while at < end {
-            let block = self.block(number)?;
-            let from = at.checked_sub(self.blocks[number][1]).ok_or_else(outside)? as usize;
-            let to = (end - self.blocks[number][1]).min(block.len() as u64) as usize;
-            out.extend_from_slice(block.get(from..to).filter(|part| !part.is_empty()).ok_or_else(outside)?);
-            at += (to - from) as u64;
-            number += 1;
-        }
-        Ok(())
-    }
-
-    /// Block `number`, decompressed.
-    fn block(&self, number: usize) -> Result<Block> {
-        let cache = || self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        {
-            let mut cache = cache();
-            if let Some(hit) = cache.iter().position(|(n, _)| *n == number) {
-                cache[hit..].rotate_left(1);
-                return Ok(cache[cache.len() - 1].1.clone());
-            }
-        }
-        let bad = |what: String| {
-            let at = self.blocks.file_offset() + number as u64 * size_of::<[u64; 2]>() as u64;
-            Error::corrupt(self.idx.path(), at, format!("block {number}: {what}"))
-        };
-        let (Some(&[from, start]), Some(&[to, end])) = (self.blocks.get(number), self.blocks.get(number + 1)) else {
-            return Err(bad("no such block".into()));
-        };
-        let length = end.checked_sub(start).filter(|&n| n <= BLOCK as u64);
-        let compressed = self.bin.bytes().get(from as usize..to as usize);
-        let (Some(length), Some(compressed)) = (length, compressed) else {
-            return Err(bad("impossible range".into()));
-        };
-        let block = DECOMPRESSOR.with_borrow_mut(|slot| {
-            let zstd = match slot {
-                Some(zstd) => zstd,
-                None => slot.insert(zstd::bulk::Decompressor::new()?),
-            };
-            zstd.decompress(compressed, length as usize)
-        });
-        let block = block.map_err(|e| Error::corrupt(self.bin.path(), 64 + from, format!("block {number}: {e}")))?;
-        if block.len() as u64 != length {
-            return Err(bad(format!("holds {} bytes, not {length}", block.len())));
-        }
-        let block = Arc::new(block);
-        let mut cache = cache();
-        if cache.len() == CACHED {
-            cache.remove(0);
-        }
-        cache.push((number, block.clone()));
-        Ok(block)
     }
 }
 

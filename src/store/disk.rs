@@ -87,7 +87,11 @@ impl Store for DiskStore {
     }
 
     fn exists(&self, path: &Path) -> Result<bool> {
-        path.try_exists().map_err(Error::io(path, "inspect"))
+        match path.try_exists() {
+            // Under a file there is nothing.
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
+            found => found.map_err(Error::io(path, "inspect")),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

@@ -82,8 +82,8 @@ fn long_documents_are_cut_and_short_ones_are_not() {
     let open = Documents::open(dir.path()).unwrap();
     for (i, (document, _)) in documents.iter().enumerate() {
         let record = open.record(i as u32).unwrap();
-        let first = open.blocks.partition_point(|b| b[1] <= record.start);
-        let last = open.blocks.partition_point(|b| b[1] < record.start + document.text.len() as u64 + 1);
+        let first = open.blocks.bounds().partition_point(|b| b[1] <= record.start);
+        let last = open.blocks.bounds().partition_point(|b| b[1] < record.start + document.text.len() as u64 + 1);
         if document.text.len() < BLOCK {
             assert_eq!(first, last, "document {i} straddles blocks");
         } else {
