@@ -14,6 +14,7 @@ use std::io::Write;
 
 use rayon::prelude::*;
 
+use super::kernel::{Isa, Kernel};
 use super::{Token, bits};
 use crate::error::{Error, Result};
 
@@ -188,7 +189,7 @@ pub struct SuffixView<'a, T> {
     pub(super) blocks: &'a [u8],
     top: &'a [u64],
     pub(super) meta: SuffixMeta,
-    shape: Shape,
+    pub(super) shape: Shape,
 }
 
 /// What a [`SuffixView`] computes once from its description.
@@ -200,6 +201,7 @@ pub struct Shape {
     block_bytes: usize,
     blocks: usize,
     mask: u64,
+    pub(super) isa: Isa,
 }
 
 impl Shape {
@@ -237,6 +239,7 @@ impl Shape {
             block_bytes: meta.block_bytes(),
             blocks: meta.blocks(),
             mask: (1u64 << meta.pointer_bits) - 1,
+            isa: Isa::detect(),
         })
     }
 }
@@ -312,30 +315,41 @@ impl<'a, T: Token> SuffixView<'a, T> {
         self.tokens.get(self.position(rank)..).unwrap_or(&[])
     }
 
-    /// Number of blocks whose key is less than `x` (`or_equal`: or equal to it).
+    /// The keys of node `node` of `level`; the root's where there is no such node, which takes damaged bytes.
     #[inline(always)]
-    pub(super) fn blocks_below(&self, x: u64, or_equal: bool) -> usize {
-        let mut node = 0;
-        for level in (0..self.shape.height).rev() {
-            let count = self.keys_below(level, node, x, or_equal);
-            if count == 0 {
-                return 0;
-            }
-            node = node * FANOUT + count - 1;
-        }
-        (node + 1).min(self.shape.blocks)
+    pub(super) fn node(&self, level: usize, node: usize) -> &'a [u64; FANOUT] {
+        let at = self.shape.levels[level] + node * FANOUT;
+        let keys = self.top.get(at..at + FANOUT).unwrap_or(&[u64::MAX; FANOUT]);
+        keys.try_into().expect("FANOUT keys")
     }
 
-    /// Number of keys of node `node` of `level` that are less than `x` (or equal to it).
+    /// Number of blocks whose key is less than `low`, and number of them at most `high`.
+    ///
+    /// A node's first key is its parent's, so a count of zero happens only along the left edge.
     #[inline(always)]
-    pub(super) fn keys_below(&self, level: usize, node: usize, x: u64, or_equal: bool) -> usize {
-        let at = self.shape.levels[level] + node * FANOUT;
-        let Some(keys) = self.top.get(at..at + FANOUT) else { return 0 };
-        if or_equal {
-            keys.iter().map(|&k| (k <= x) as usize).sum()
-        } else {
-            keys.iter().map(|&k| (k < x) as usize).sum()
+    pub(super) fn blocks_between<K: Kernel>(&self, low: u64, high: u64) -> (usize, usize) {
+        let (mut left, mut right) = (0, 0);
+        for level in (1..self.shape.height).rev() {
+            let (less, most) = self.keys_between::<K>(level, left, right, low, high);
+            left = left * FANOUT + less.saturating_sub(1);
+            right = right * FANOUT + most.saturating_sub(1);
         }
+        let (less, most) = self.keys_between::<K>(0, left, right, low, high);
+        ((left * FANOUT + less).min(self.shape.blocks), (right * FANOUT + most).min(self.shape.blocks))
+    }
+
+    /// Number of keys of node `left` of `level` less than `low`, and of keys of node `right` at most `high`.
+    #[inline(always)]
+    pub(super) fn keys_between<K: Kernel>(
+        &self,
+        level: usize,
+        left: usize,
+        right: usize,
+        low: u64,
+        high: u64,
+    ) -> (usize, usize) {
+        let (less, most) = K::keys_below(self.node(level, left), low, high);
+        if left == right { (less, most) } else { (less, K::keys_below(self.node(level, right), high, high).1) }
     }
 
     /// Number of blocks.
@@ -367,6 +381,14 @@ impl<'a, T: Token> SuffixView<'a, T> {
             prefetch(self.blocks, at + line);
             line += 64;
         }
+    }
+
+    /// Loads the lines of a block's branch bytes ahead of use.
+    #[inline(always)]
+    pub(super) fn prefetch_branches(&self, b: usize) {
+        let at = b * self.shape.block_bytes;
+        prefetch(self.blocks, at);
+        prefetch(self.blocks, at + BLOCK - 1);
     }
 
     /// Loads the first line of the suffix at stream position `at` ahead of use.

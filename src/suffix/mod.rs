@@ -8,6 +8,7 @@
 //! - [`search`]: intervals and longest matches of one query.
 //! - [`batch`]: the same for many queries at once, their cache misses overlapped.
 //! - [`distribution`]: which tokens follow an n-gram, exactly.
+//! - `kernel`: their inner loops, one form an instruction set.
 //! - [`compact`]: another layout, an FM-index that needs no stream and a third of the space, at some microseconds a query.
 //!
 //! # Structure
@@ -34,6 +35,7 @@ pub mod batch;
 pub mod bits;
 pub mod compact;
 pub mod distribution;
+mod kernel;
 pub mod layout;
 pub mod search;
 pub mod sort;
