@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::Token;
 use super::kernel::{Kernel, Task, dispatch};
-use super::layout::{BLOCK, FANOUT, SuffixView};
+use super::layout::{BLOCK, SuffixView};
 use super::search::{Longest, Query, descend};
 
 /// Queries in flight: enough to cover the latency of memory, few enough that their lines stay in the first-level cache.
@@ -115,28 +115,32 @@ impl<T: Token> SuffixView<'_, T> {
         for level in (0..self.height()).rev() {
             for i in 0..n {
                 let q = &l.queries[i];
-                let (left, right) = (l.low[i], l.high[i]);
-                let (less, most) = self.keys_between::<K>(level, left, right, q.low(), q.high());
+                let (left, right) = self.step::<K>(level, (l.low[i], l.high[i]), q.low(), q.high());
+                (l.low[i], l.high[i]) = (left, right);
                 if level == 0 {
-                    l.low[i] = (left * FANOUT + less).min(self.blocks());
-                    l.high[i] = (right * FANOUT + most).min(self.blocks());
-                    self.prefetch_for(q, l.low[i], l.high[i]);
+                    self.prefetch_trie(left);
+                    if right != left {
+                        self.prefetch_trie(right);
+                    }
                 } else {
-                    l.low[i] = left * FANOUT + less.saturating_sub(1);
-                    l.high[i] = right * FANOUT + most.saturating_sub(1);
-                    self.prefetch_node(level - 1, l.low[i]);
-                    if l.high[i] != l.low[i] {
-                        self.prefetch_node(level - 1, l.high[i]);
+                    self.prefetch_node(level - 1, left);
+                    if right != left {
+                        self.prefetch_node(level - 1, right);
                     }
                 }
             }
         }
         for i in 0..n {
-            let Some(b) = l.low[i].checked_sub(1) else { continue };
             let q = &l.queries[i];
+            (l.low[i], l.high[i]) = self.blocks_in((l.low[i], l.high[i]), q.low(), q.high());
+            let Some(b) = l.low[i].checked_sub(1) else { continue };
             let slot = descend::<K>(self.branches(b), self.block_len(b), &q.prefix);
             l.slot[i] = slot as u8;
-            self.prefetch_stream(self.position(b * BLOCK + slot));
+            self.prefetch_position(b * BLOCK + slot);
+        }
+        for i in 0..n {
+            let Some(b) = l.low[i].checked_sub(1) else { continue };
+            self.prefetch_stream(self.position(b * BLOCK + l.slot[i] as usize));
         }
         l
     }

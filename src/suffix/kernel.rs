@@ -8,12 +8,12 @@
 #![allow(unsafe_code)]
 
 use super::bits::{self, Prefix};
-use super::layout::{BLOCK, FANOUT};
+use super::layout::{BLOCK, FANOUT, NODE};
 
 /// The inner loops. Every function may be called only where the kernel's instructions exist; [`dispatch`] sees to that.
 pub(super) trait Kernel {
-    /// Number of `keys` (ascending) less than `low`, and number of them at most `high`.
-    fn keys_below(keys: &[u64; FANOUT], low: u64, high: u64) -> (usize, usize);
+    /// Number of `keys` (little-endian, ascending) less than `low`, and number of them at most `high`.
+    fn keys_below(keys: &[u8; NODE], low: u64, high: u64) -> (usize, usize);
     /// The slots whose branch byte is below `limit`, as a bit set.
     fn below(branches: &[u8; BLOCK], limit: u32) -> u64;
     /// The slots at whose branch bit `query` has a one, as a bit set.
@@ -81,9 +81,10 @@ pub(super) struct Portable;
 
 impl Kernel for Portable {
     #[inline(always)]
-    fn keys_below(keys: &[u64; FANOUT], low: u64, high: u64) -> (usize, usize) {
+    fn keys_below(keys: &[u8; NODE], low: u64, high: u64) -> (usize, usize) {
         let mut counts = (0, 0);
-        for &key in keys {
+        for key in keys.chunks_exact(8) {
+            let key = u64::from_le_bytes(key.try_into().expect("8 bytes"));
             counts.0 += (key < low) as usize;
             counts.1 += (key <= high) as usize;
         }
@@ -113,7 +114,7 @@ impl Kernel for Portable {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{BLOCK, FANOUT, Kernel, Prefix, Task};
+    use super::{BLOCK, FANOUT, Kernel, NODE, Prefix, Task};
 
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     pub fn with_avx2<T: Task>(task: T) -> T::Output {
@@ -142,7 +143,7 @@ mod x86 {
 
     impl Kernel for Avx2 {
         #[inline(always)]
-        fn keys_below(keys: &[u64; FANOUT], low: u64, high: u64) -> (usize, usize) {
+        fn keys_below(keys: &[u8; NODE], low: u64, high: u64) -> (usize, usize) {
             // SAFETY: loads stay inside `keys`; the instructions exist where this kernel runs.
             unsafe {
                 // Signed compares order unsigned numbers once their highest bit is flipped.
@@ -151,7 +152,7 @@ mod x86 {
                 let h = _mm256_xor_si256(_mm256_set1_epi64x(high as i64), sign);
                 let (mut less, mut above) = (0u32, 0u32);
                 for i in 0..4 {
-                    let k = _mm256_xor_si256(_mm256_loadu_si256(keys.as_ptr().add(4 * i).cast()), sign);
+                    let k = _mm256_xor_si256(_mm256_loadu_si256(keys.as_ptr().add(32 * i).cast()), sign);
                     less |= (_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(l, k))) as u32) << (4 * i);
                     above |= (_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(k, h))) as u32) << (4 * i);
                 }
@@ -206,11 +207,11 @@ mod x86 {
 
     impl Kernel for Avx512 {
         #[inline(always)]
-        fn keys_below(keys: &[u64; FANOUT], low: u64, high: u64) -> (usize, usize) {
+        fn keys_below(keys: &[u8; NODE], low: u64, high: u64) -> (usize, usize) {
             // SAFETY: loads stay inside `keys`; the instructions exist where this kernel runs.
             unsafe {
                 let a = _mm512_loadu_si512(keys.as_ptr().cast());
-                let b = _mm512_loadu_si512(keys.as_ptr().add(8).cast());
+                let b = _mm512_loadu_si512(keys.as_ptr().add(64).cast());
                 let (l, h) = (_mm512_set1_epi64(low as i64), _mm512_set1_epi64(high as i64));
                 let less = _mm512_kunpackb(_mm512_cmplt_epu64_mask(b, l) as u16, _mm512_cmplt_epu64_mask(a, l) as u16);
                 let most = _mm512_kunpackb(_mm512_cmple_epu64_mask(b, h) as u16, _mm512_cmple_epu64_mask(a, h) as u16);
@@ -254,7 +255,7 @@ mod tests {
     use super::*;
 
     struct All {
-        keys: [u64; FANOUT],
+        keys: [u8; NODE],
         low: u64,
         high: u64,
         branches: [u8; BLOCK],
@@ -296,6 +297,7 @@ mod tests {
             query in prop::array::uniform4(any::<u64>()),
         ) {
             keys.sort_unstable();
+            let keys: [u8; NODE] = bytemuck::cast(keys);
             let branches: [u8; BLOCK] = branches.try_into().expect("as many as asked for");
             let all = All { keys, low, high, branches, limit, query };
             let expected = dispatch(Isa::Portable, &all);

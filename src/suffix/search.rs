@@ -125,20 +125,11 @@ impl<'a, T: Token> SuffixView<'a, T> {
     fn interval_with<K: Kernel>(&self, query: &[T]) -> Range<usize> {
         let q = Query::new(query, self.meta.token_bits);
         let (low, high) = self.blocks_between::<K>(q.low(), q.high());
-        self.prefetch_for(&q, low, high);
-        self.interval_between::<K>(&q, low, high)
-    }
-
-    /// Loads the lines that [`interval_between`](Self::interval_between) reads first.
-    #[inline(always)]
-    pub(super) fn prefetch_for(&self, q: &Query<T>, low: usize, high: usize) {
-        if low < high && q.bits <= 64 {
-            self.prefetch_branches(low.saturating_sub(1));
+        if low < high {
             self.prefetch_branches(low);
             self.prefetch_branches(high - 1);
-        } else {
-            self.prefetch_block(low.saturating_sub(1));
         }
+        self.interval_between::<K>(&q, low, high)
     }
 
     /// [`interval`](Self::interval), given how many blocks' keys are below the query's least key and at most its greatest.
