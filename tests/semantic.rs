@@ -107,7 +107,7 @@ fn novelty_is_told_against_human_texts() {
     let (copied, novel) = (&found["texts"][0], &found["texts"][1]);
     assert_eq!((&copied["id"], &novel["id"]), (&"text-0".into(), &"text-1".into()));
     let value = |text: &Value, field: &str| text["assessed"][0][field].as_f64().unwrap();
-    assert!(value(copied, "s") > 0.99 && value(novel, "s") < 0.6, "{found}");
+    assert!(value(copied, "s") > 0.8 && value(novel, "s") < 0.4, "{found}");
     assert!(value(copied, "r") > 1.0 && value(novel, "r") < 0.8, "{found}");
     assert_eq!(value(copied, "p"), 1.0);
     assert!((value(novel, "p") - 1.0 / 7.0).abs() < 1e-9, "below all six human texts: 1 / (6 + 1)");
@@ -126,7 +126,7 @@ fn novelty_is_told_against_human_texts() {
         [&["novelty", "--index", "ix", "--calibration", "c.json", "texts.jsonl", "--format", "json"], &score[..]]
             .concat();
     assert_eq!(place.run(&kept)["texts"], found["texts"]);
-    let lines = place.output(&[&kept[..6], &["jsonl"], &score[..]].concat());
+    let lines = place.output(&[&kept[..7], &["jsonl"], &score[..]].concat());
     let kinds: Vec<Value> = lines.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(kinds.len(), 5);
     assert_eq!(&kinds[0], &found["texts"][0]);
