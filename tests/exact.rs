@@ -72,7 +72,7 @@ impl Asked<'_> {
     fn text(&mut self, pieces: usize) -> Ngram {
         let pieces: Vec<Ngram> = (0..pieces).map(|_| self.ngram(1..=12)).collect();
         match &pieces[0] {
-            Ngram::Ids(_) => Ngram::Ids(pieces.iter().flat_map(|p| ids(p)).collect()),
+            Ngram::Ids(_) => Ngram::Ids(pieces.iter().flat_map(ids).collect()),
             Ngram::Terms(_) => Ngram::Terms(pieces.iter().flat_map(oracle::tokens).collect()),
         }
     }

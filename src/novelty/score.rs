@@ -5,8 +5,8 @@
 //! tokens with it; MaxSim over token states (stage 2, [`super::states`]) scores these, and the best few are scored again as runs of
 //! neighbouring chunks long enough to hold the whole window, so that a chunk boundary never decides.
 //!
-//! s(x) at a length is the mean over the text's windows of the window's best score: 1 for a passage of the corpus itself,
-//! lower for less attributable text. A text that is in the corpus is scored without its own document.
+//! s(x) at a length is the mean over the text's windows of the window's best score: near 1 for a passage of the corpus itself (token
+//! states see what stands around them, so a window cut from it is not quite 1), lower for less attributable text. A text that is in the corpus is scored without its own document.
 //!
 //! Invariants: a score depends on the text, the settings, the encoder and the generation, not on the batch. Cost: encoding the text once a
 //! window length, and each candidate chunk once a run of the scorer.

@@ -167,7 +167,7 @@ fn encode_groups<T: Token>(tokens: &[T], ranks: &[u32], before: Option<u32>, met
             firsts.push(prefix[0]);
             group[..KEYS].fill(u8::MAX);
         }
-        if slot % BLOCK == 0 {
+        if slot.is_multiple_of(BLOCK) {
             group[slot / BLOCK * 8..][..8].copy_from_slice(&prefix[0].to_le_bytes());
         }
         group[KEYS + slot] = previous.map_or(0, |q| bits::common(&q, &prefix).min(255) as u8);

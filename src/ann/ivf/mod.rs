@@ -94,9 +94,10 @@ pub fn import(from: &Path, path: &Path) -> Result<usize> {
             "write the index inside it with faiss.downcast_index(map.index), and its ids (map.id_map) as a list of ids",
         ));
     }
-    let index = faiss::Index::open(from, false)?;
-    let (rows, dim) = (index.len(), index.dim());
-    drop(index);
+    let (rows, dim) = {
+        let index = faiss::Index::open(from, false)?;
+        (index.len(), index.dim())
+    };
     let data = faiss_path(path);
     std::fs::copy(from, &data).map_err(Error::io(&data, "write"))?;
     std::fs::File::open(&data).and_then(|f| f.sync_all()).map_err(Error::io(&data, "sync"))?;
