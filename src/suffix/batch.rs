@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use super::Token;
-use super::layout::{BLOCK, FANOUT, SuffixView};
+use super::kernel::{Kernel, Task, dispatch};
+use super::layout::{BLOCK, SuffixView};
 use super::search::{Longest, Query, descend};
 
 /// Queries in flight: enough to cover the latency of memory, few enough that their lines stay in the first-level cache.
@@ -26,13 +27,17 @@ impl<T: Token> SuffixView<'_, T> {
     ///
     /// Cost: as for single queries, at two to four times their rate.
     pub fn intervals(&self, queries: &[&[T]]) -> Vec<Range<usize>> {
-        let mut out = Vec::with_capacity(queries.len());
         if self.ranks() == 0 {
-            out.resize(queries.len(), 0..0);
-            return out;
+            return vec![0..0; queries.len()];
         }
+        dispatch(self.shape.isa, Intervals { view: *self, queries })
+    }
+
+    #[inline(always)]
+    fn intervals_with<K: Kernel>(&self, queries: &[&[T]]) -> Vec<Range<usize>> {
+        let mut out = Vec::with_capacity(queries.len());
         for group in queries.chunks(GROUP) {
-            let located = self.locate(group);
+            let located = self.locate::<K>(group);
             for (i, query) in group.iter().enumerate() {
                 let (q, low, high) = (&located.queries[i], located.low[i], located.high[i]);
                 out.push(if query.is_empty() {
@@ -40,9 +45,9 @@ impl<T: Token> SuffixView<'_, T> {
                 } else if self.has_separator(query) {
                     0..0
                 } else if low == high && low > 0 {
-                    self.verify_in(q, low - 1, located.slot[i] as usize)
+                    self.verify_in::<K>(q, low - 1, located.slot[i] as usize)
                 } else {
-                    self.interval_between(q, low, high)
+                    self.interval_between::<K>(q, low, high)
                 });
             }
         }
@@ -51,11 +56,15 @@ impl<T: Token> SuffixView<'_, T> {
 
     /// [`longest`](Self::longest) at each of the positions `0..text.len()` of `text`, at most `limit` tokens each.
     pub fn longest_at_each(&self, text: &[T], limit: usize) -> Vec<Longest> {
-        let mut out = Vec::with_capacity(text.len());
         if self.ranks() == 0 {
-            out.resize(text.len(), Longest::default());
-            return out;
+            return vec![Longest::default(); text.len()];
         }
+        dispatch(self.shape.isa, LongestAtEach { view: *self, text, limit })
+    }
+
+    #[inline(always)]
+    fn longest_at_each_with<K: Kernel>(&self, text: &[T], limit: usize) -> Vec<Longest> {
+        let mut out = Vec::with_capacity(text.len());
         let sep = self.meta.separator;
         // Where each position's query must end: at the next separator (or unknown token), or after `limit` tokens.
         let mut ends = vec![text.len(); text.len()];
@@ -73,16 +82,16 @@ impl<T: Token> SuffixView<'_, T> {
             for (i, slot) in group[..n].iter_mut().enumerate() {
                 *slot = &text[at + i..ends[at + i]];
             }
-            let located = self.locate(&group[..n]);
+            let located = self.locate::<K>(&group[..n]);
             for i in 0..n {
                 let (q, low) = (&located.queries[i], located.low[i]);
                 let high = if q.bits <= 64 { low } else { located.high[i] };
                 out.push(if q.tokens.is_empty() {
                     Longest::default()
                 } else if low == high {
-                    self.longest_before(q, low, located.slot[i] as usize)
+                    self.longest_before::<K>(q, low, located.slot[i] as usize)
                 } else {
-                    self.longest_between(q, low, high)
+                    self.longest_between::<K>(q, low, high)
                 });
             }
             at += n;
@@ -92,8 +101,7 @@ impl<T: Token> SuffixView<'_, T> {
 
     /// Takes a group of queries down the top level and into the block before the first one that is not below them.
     #[inline(always)]
-    fn locate<'q>(&self, group: &[&'q [T]]) -> Located<'q, T> {
-        const NONE: usize = usize::MAX;
+    fn locate<'q, K: Kernel>(&self, group: &[&'q [T]]) -> Located<'q, T> {
         let n = group.len();
         let mut l = Located {
             queries: [Query { tokens: &[], bits: 0, prefix: [0; 4] }; GROUP],
@@ -107,37 +115,60 @@ impl<T: Token> SuffixView<'_, T> {
         for level in (0..self.height()).rev() {
             for i in 0..n {
                 let q = &l.queries[i];
-                for (node, x, or_equal) in [(&mut l.low[i], q.low(), false), (&mut l.high[i], q.high(), true)] {
-                    if *node == NONE {
-                        continue;
+                let (left, right) = self.step::<K>(level, (l.low[i], l.high[i]), q.low(), q.high());
+                (l.low[i], l.high[i]) = (left, right);
+                if level == 0 {
+                    self.prefetch_trie(left);
+                    if right != left {
+                        self.prefetch_trie(right);
                     }
-                    let count = self.keys_below(level, *node, x, or_equal);
-                    *node = if count == 0 { NONE } else { *node * FANOUT + count - 1 };
-                    if level > 0 && *node != NONE {
-                        self.prefetch_node(level - 1, *node);
+                } else {
+                    self.prefetch_node(level - 1, left);
+                    if right != left {
+                        self.prefetch_node(level - 1, right);
                     }
                 }
             }
         }
-        let blocks = self.blocks();
         for i in 0..n {
-            l.low[i] = l.low[i].wrapping_add(1).min(blocks);
-            l.high[i] = l.high[i].wrapping_add(1).min(blocks);
-            if l.low[i] > 0 {
-                self.prefetch_block(l.low[i] - 1);
-            }
-            if l.low[i] < l.high[i] {
-                self.prefetch_block(l.low[i]);
-                self.prefetch_block(l.high[i] - 1);
-            }
+            let q = &l.queries[i];
+            (l.low[i], l.high[i]) = self.blocks_in((l.low[i], l.high[i]), q.low(), q.high());
+            let Some(b) = l.low[i].checked_sub(1) else { continue };
+            let slot = descend::<K>(self.branches(b), self.block_len(b), &q.prefix);
+            l.slot[i] = slot as u8;
+            self.prefetch_position(b * BLOCK + slot);
         }
         for i in 0..n {
             let Some(b) = l.low[i].checked_sub(1) else { continue };
-            let q = &l.queries[i];
-            let slot = descend(self.branches(b), self.block_len(b), &q.prefix);
-            l.slot[i] = slot as u8;
-            self.prefetch_stream(self.position(b * BLOCK + slot));
+            self.prefetch_stream(self.position(b * BLOCK + l.slot[i] as usize));
         }
         l
+    }
+}
+
+struct Intervals<'a, 'q, T> {
+    view: SuffixView<'a, T>,
+    queries: &'q [&'q [T]],
+}
+
+impl<T: Token> Task for Intervals<'_, '_, T> {
+    type Output = Vec<Range<usize>>;
+    #[inline(always)]
+    fn run<K: Kernel>(self) -> Self::Output {
+        self.view.intervals_with::<K>(self.queries)
+    }
+}
+
+struct LongestAtEach<'a, 'q, T> {
+    view: SuffixView<'a, T>,
+    text: &'q [T],
+    limit: usize,
+}
+
+impl<T: Token> Task for LongestAtEach<'_, '_, T> {
+    type Output = Vec<Longest>;
+    #[inline(always)]
+    fn run<K: Kernel>(self) -> Self::Output {
+        self.view.longest_at_each_with::<K>(self.text, self.limit)
     }
 }

@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::Token;
+use super::kernel::{Kernel, Task, dispatch};
 use super::layout::{BLOCK, SuffixView};
-use super::search::below;
 
 /// A following token and how often it follows. The separator stands for the end of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl<T: Token> SuffixView<'_, T> {
         if ranks.is_empty() {
             return Vec::new();
         }
-        let starts = self.children(&ranks, n);
+        let starts = dispatch(self.shape.isa, Children { view: *self, ranks: ranks.clone(), n });
         const AHEAD: usize = 16;
         let positions: Vec<usize> = starts.iter().map(|&r| self.position(r) + n).collect();
         let mut out = Vec::with_capacity(starts.len());
@@ -39,7 +39,8 @@ impl<T: Token> SuffixView<'_, T> {
     }
 
     /// First rank of each run of suffixes of `ranks` that share `n + 1` tokens, given that all share `n`.
-    fn children(&self, ranks: &Range<usize>, n: usize) -> Vec<usize> {
+    #[inline(always)]
+    fn children<K: Kernel>(&self, ranks: &Range<usize>, n: usize) -> Vec<usize> {
         let bits = (n as u64 + 1) * self.meta.token_bits as u64;
         let mut starts = vec![ranks.start];
         if bits > 255 {
@@ -67,7 +68,7 @@ impl<T: Token> SuffixView<'_, T> {
             }
         }
         for b in ranks.start / BLOCK..ranks.end.div_ceil(BLOCK) {
-            let mut mask = below(self.branches(b), bits as u32);
+            let mut mask = K::below(self.branches(b), bits as u32);
             let from = b * BLOCK;
             if from <= ranks.start {
                 // The interval's own first suffix is in the list already.
@@ -82,5 +83,19 @@ impl<T: Token> SuffixView<'_, T> {
             }
         }
         starts
+    }
+}
+
+struct Children<'a, T> {
+    view: SuffixView<'a, T>,
+    ranks: Range<usize>,
+    n: usize,
+}
+
+impl<T: Token> Task for Children<'_, T> {
+    type Output = Vec<usize>;
+    #[inline(always)]
+    fn run<K: Kernel>(self) -> Vec<usize> {
+        self.view.children::<K>(&self.ranks, self.n)
     }
 }

@@ -1,19 +1,23 @@
 //! Blocks and top level of a suffix array: their bytes, their builder, and [`SuffixView`], the checked reader.
 //!
 //! ```text
-//! block   64 branch bytes, then 64 × pointer_bits bits of positions (little-endian, bit i of the stream is bit i % 8 of
-//!         byte i / 8); ranks beyond the end have branch byte 0 and position 0. After the last block, 8 zero bytes.
-//! top     u64 keys: level 0 has one key a block (its first suffix's first 64 bits), level l + 1 every 16th key of
-//!         level l; each level is padded to a multiple of 16 keys with u64::MAX; levels follow one another from level 0
-//!         up, until one has 16 keys.
+//! group   4 blocks of 64 suffixes each:
+//!           4 × u64          keys: the first 64 bits of each block's first suffix (u64::MAX past the last block)
+//!           4 × 64 bytes     branch bytes, a block after another
+//!           4 × 64 × pointer_bits bits of positions (little-endian, bit i is bit i % 8 of byte i / 8)
+//!         ranks beyond the end have branch byte 0 and position 0. After the last group, 8 zero bytes.
+//! top     u64 keys: level 0 has the first key of every group, level l + 1 every 16th key of level l; each level is
+//!         padded to a multiple of 16 keys with u64::MAX; levels follow one another from level 0 up, until one has 16 keys.
 //! ```
 //!
-//! Size: 1 + pointer_bits/8 bytes a token for the blocks, 8.53/64 bytes a token for the top.
+//! Size: 1 + pointer_bits / 8 + 1/8 bytes a token for the groups, 8.53/256 bytes a token for the top. A group is some 17 cache
+//! lines, few enough to be asked for at once: a search waits for memory once for its keys, branch bytes and positions.
 
 use std::io::Write;
 
 use rayon::prelude::*;
 
+use super::kernel::{Isa, Kernel};
 use super::{Token, bits};
 use crate::error::{Error, Result};
 
@@ -21,6 +25,14 @@ use crate::error::{Error, Result};
 pub const BLOCK: usize = 64;
 /// Keys in a node of the top level's tree: two cache lines.
 pub const FANOUT: usize = 16;
+/// Bytes of a node.
+pub const NODE: usize = FANOUT * 8;
+/// Blocks in a group.
+pub const GROUP_BLOCKS: usize = 4;
+/// Suffixes in a group.
+pub const GROUP: usize = GROUP_BLOCKS * BLOCK;
+/// Bytes of a group's keys.
+const KEYS: usize = GROUP_BLOCKS * 8;
 const MAX_LEVELS: usize = 9;
 
 /// The numbers that describe a suffix array besides its bytes.
@@ -56,20 +68,25 @@ impl SuffixMeta {
         (self.ranks as usize).div_ceil(BLOCK)
     }
 
-    /// Bytes of one block.
-    pub fn block_bytes(&self) -> usize {
-        BLOCK + BLOCK / 8 * self.pointer_bits as usize
+    /// Number of groups.
+    pub fn groups(&self) -> usize {
+        (self.ranks as usize).div_ceil(GROUP)
     }
 
-    /// Bytes of all blocks with the padding after them.
+    /// Bytes of one group.
+    pub fn group_bytes(&self) -> usize {
+        KEYS + GROUP + GROUP / 8 * self.pointer_bits as usize
+    }
+
+    /// Bytes of all groups with the padding after them.
     pub fn blocks_bytes(&self) -> usize {
-        self.blocks() * self.block_bytes() + 8
+        self.groups() * self.group_bytes() + 8
     }
 
     /// Number of keys in each level of the top, padded, from level 0 up.
     pub fn levels(&self) -> Vec<usize> {
         let mut out = Vec::new();
-        let mut keys = self.blocks();
+        let mut keys = self.groups();
         loop {
             let padded = keys.div_ceil(FANOUT).max(1) * FANOUT;
             out.push(padded);
@@ -97,19 +114,18 @@ pub fn write<T: Token>(
     meta: &SuffixMeta,
     out: &mut dyn Write,
 ) -> std::io::Result<Vec<u64>> {
-    const GROUP: usize = 1024;
+    const TASK: usize = 256 * GROUP;
     let ranks = &suffix_array[..meta.ranks as usize];
     let threads = rayon::current_num_threads().max(1);
     let mut keys = Vec::with_capacity(meta.top_keys());
-    let batch = GROUP * BLOCK * threads * 4;
+    let batch = TASK * threads * 4;
     for (part, from) in ranks.chunks(batch).zip((0..).step_by(batch)) {
         let made: Vec<(Vec<u8>, Vec<u64>)> = part
-            .par_chunks(GROUP * BLOCK)
+            .par_chunks(TASK)
             .enumerate()
-            .map(|(i, group)| {
-                let first = from + i * GROUP * BLOCK;
-                let before = first.checked_sub(1).map(|r| ranks[r]);
-                encode_blocks(tokens, group, before, meta)
+            .map(|(i, task)| {
+                let before = (from + i * TASK).checked_sub(1).map(|r| ranks[r]);
+                encode_groups(tokens, task, before, meta)
             })
             .collect();
         for (bytes, firsts) in made {
@@ -131,28 +147,33 @@ pub fn write<T: Token>(
     Ok(keys)
 }
 
-fn encode_blocks<T: Token>(tokens: &[T], group: &[u32], before: Option<u32>, meta: &SuffixMeta) -> (Vec<u8>, Vec<u64>) {
+/// The bytes of the groups of some ranks, and each group's first key.
+fn encode_groups<T: Token>(tokens: &[T], ranks: &[u32], before: Option<u32>, meta: &SuffixMeta) -> (Vec<u8>, Vec<u64>) {
     const AHEAD: usize = 24;
-    let width = meta.block_bytes();
-    let mut bytes = vec![0u8; group.len().div_ceil(BLOCK) * width];
-    let mut firsts = Vec::with_capacity(group.len() / BLOCK + 1);
+    let width = meta.group_bytes();
+    let p = meta.pointer_bits as usize;
+    let mut bytes = vec![0u8; ranks.len().div_ceil(GROUP) * width];
+    let mut firsts = Vec::with_capacity(ranks.len() / GROUP + 1);
     let pack = |at: u32| bits::pack(&tokens[at as usize..], meta.token_bits);
     let mut previous = before.map(pack);
-    let p = meta.pointer_bits as usize;
-    for (i, &at) in group.iter().enumerate() {
-        if let Some(&next) = group.get(i + AHEAD) {
+    for (i, &at) in ranks.iter().enumerate() {
+        if let Some(&next) = ranks.get(i + AHEAD) {
             prefetch(tokens, next as usize);
         }
         let prefix = pack(at);
-        let block = &mut bytes[i / BLOCK * width..][..width];
-        let slot = i % BLOCK;
+        let group = &mut bytes[i / GROUP * width..][..width];
+        let slot = i % GROUP;
         if slot == 0 {
             firsts.push(prefix[0]);
+            group[..KEYS].fill(u8::MAX);
         }
-        block[slot] = previous.map_or(0, |q| bits::common(&q, &prefix).min(255) as u8);
+        if slot % BLOCK == 0 {
+            group[slot / BLOCK * 8..][..8].copy_from_slice(&prefix[0].to_le_bytes());
+        }
+        group[KEYS + slot] = previous.map_or(0, |q| bits::common(&q, &prefix).min(255) as u8);
         let from = slot * p;
         let mut value = (at as u64) << (from & 7);
-        for b in &mut block[BLOCK + (from >> 3)..] {
+        for b in &mut group[KEYS + GROUP + (from >> 3)..] {
             if value == 0 {
                 break;
             }
@@ -188,7 +209,7 @@ pub struct SuffixView<'a, T> {
     pub(super) blocks: &'a [u8],
     top: &'a [u64],
     pub(super) meta: SuffixMeta,
-    shape: Shape,
+    pub(super) shape: Shape,
 }
 
 /// What a [`SuffixView`] computes once from its description.
@@ -197,9 +218,10 @@ pub struct Shape {
     /// First key of each level in the top.
     levels: [usize; MAX_LEVELS],
     height: usize,
-    block_bytes: usize,
+    group_bytes: usize,
     blocks: usize,
     mask: u64,
+    pub(super) isa: Isa,
 }
 
 impl Shape {
@@ -234,9 +256,10 @@ impl Shape {
         Ok(Shape {
             levels,
             height: sizes.len(),
-            block_bytes: meta.block_bytes(),
+            group_bytes: meta.group_bytes(),
             blocks: meta.blocks(),
             mask: (1u64 << meta.pointer_bits) - 1,
+            isa: Isa::detect(),
         })
     }
 }
@@ -293,15 +316,27 @@ impl<'a, T: Token> SuffixView<'a, T> {
     /// The branch bytes of block `b`.
     #[inline(always)]
     pub(super) fn branches(&self, b: usize) -> &'a [u8; BLOCK] {
-        let at = b * self.shape.block_bytes;
+        let at = self.branches_at(b);
         self.blocks[at..at + BLOCK].try_into().expect("BLOCK bytes")
+    }
+
+    #[inline(always)]
+    fn branches_at(&self, b: usize) -> usize {
+        b / GROUP_BLOCKS * self.shape.group_bytes + KEYS + b % GROUP_BLOCKS * BLOCK
+    }
+
+    /// Where the positions of block `b` begin.
+    #[inline(always)]
+    fn positions_at(&self, b: usize) -> usize {
+        let block = BLOCK / 8 * self.meta.pointer_bits as usize;
+        b / GROUP_BLOCKS * self.shape.group_bytes + KEYS + GROUP + b % GROUP_BLOCKS * block
     }
 
     /// Position in the stream of the suffix at `rank`.
     #[inline(always)]
     pub fn position(&self, rank: usize) -> usize {
         let bit = (rank % BLOCK) * self.meta.pointer_bits as usize;
-        let at = rank / BLOCK * self.shape.block_bytes + BLOCK + (bit >> 3);
+        let at = self.positions_at(rank / BLOCK) + (bit >> 3);
         let word = u64::from_le_bytes(self.blocks[at..at + 8].try_into().expect("8 bytes"));
         ((word >> (bit & 7)) & self.shape.mask) as usize
     }
@@ -312,30 +347,52 @@ impl<'a, T: Token> SuffixView<'a, T> {
         self.tokens.get(self.position(rank)..).unwrap_or(&[])
     }
 
-    /// Number of blocks whose key is less than `x` (`or_equal`: or equal to it).
+    /// The keys of node `node` of `level` of the top; keys greater than any where there is no such node, which takes damaged bytes.
     #[inline(always)]
-    pub(super) fn blocks_below(&self, x: u64, or_equal: bool) -> usize {
-        let mut node = 0;
-        for level in (0..self.shape.height).rev() {
-            let count = self.keys_below(level, node, x, or_equal);
-            if count == 0 {
-                return 0;
-            }
-            node = node * FANOUT + count - 1;
-        }
-        (node + 1).min(self.shape.blocks)
+    fn node(&self, level: usize, node: usize) -> &'a [u8; NODE] {
+        let at = self.shape.levels[level] + node * FANOUT;
+        let keys = self.top.get(at..at + FANOUT).and_then(|keys| bytemuck::cast_slice(keys).try_into().ok());
+        keys.unwrap_or(&[u8::MAX; NODE])
     }
 
-    /// Number of keys of node `node` of `level` that are less than `x` (or equal to it).
+    /// The keys of a group; as [`node`](Self::node) where there is no such group.
     #[inline(always)]
-    pub(super) fn keys_below(&self, level: usize, node: usize, x: u64, or_equal: bool) -> usize {
-        let at = self.shape.levels[level] + node * FANOUT;
-        let Some(keys) = self.top.get(at..at + FANOUT) else { return 0 };
-        if or_equal {
-            keys.iter().map(|&k| (k <= x) as usize).sum()
-        } else {
-            keys.iter().map(|&k| (k < x) as usize).sum()
+    fn group_keys(&self, group: usize) -> &'a [u8; KEYS] {
+        let at = group * self.shape.group_bytes;
+        let keys = self.blocks.get(at..at + KEYS).and_then(|keys| keys.try_into().ok());
+        keys.unwrap_or(&[u8::MAX; KEYS])
+    }
+
+    /// Number of blocks whose key is less than `low`, and number of them at most `high`.
+    #[inline(always)]
+    pub(super) fn blocks_between<K: Kernel>(&self, low: u64, high: u64) -> (usize, usize) {
+        let mut nodes = (0, 0);
+        for level in (0..self.shape.height).rev() {
+            nodes = self.step::<K>(level, nodes, low, high);
         }
+        self.prefetch_group(nodes.0);
+        self.blocks_in(nodes, low, high)
+    }
+
+    /// From a pair of nodes of `level`, the pair below them (of groups, at level 0) where keys less than `low` and keys at most
+    /// `high` end.
+    ///
+    /// A node's first key is its parent's, so a count of zero happens only along the left edge.
+    #[inline(always)]
+    pub(super) fn step<K: Kernel>(&self, level: usize, nodes: (usize, usize), low: u64, high: u64) -> (usize, usize) {
+        let (less, most) = K::keys_below(self.node(level, nodes.0), low, high);
+        let most = if nodes.0 == nodes.1 { most } else { K::keys_below(self.node(level, nodes.1), high, high).1 };
+        (nodes.0 * FANOUT + less.saturating_sub(1), nodes.1 * FANOUT + most.saturating_sub(1))
+    }
+
+    /// The numbers of [`blocks_between`](Self::blocks_between), given the groups where they end.
+    #[inline(always)]
+    pub(super) fn blocks_in(&self, groups: (usize, usize), low: u64, high: u64) -> (usize, usize) {
+        let key = |k: &[u8]| u64::from_le_bytes(k.try_into().expect("8 bytes"));
+        let less = self.group_keys(groups.0).chunks_exact(8).filter(|k| key(k) < low).count();
+        let most = self.group_keys(groups.1).chunks_exact(8).filter(|k| key(k) <= high).count();
+        let blocks = self.shape.blocks;
+        ((groups.0 * GROUP_BLOCKS + less).min(blocks), (groups.1 * GROUP_BLOCKS + most).min(blocks))
     }
 
     /// Number of blocks.
@@ -358,15 +415,39 @@ impl<'a, T: Token> SuffixView<'a, T> {
         prefetch(self.top, at + 8);
     }
 
-    /// Loads the lines of a block ahead of use.
+    /// Loads all lines of a group ahead of use.
     #[inline(always)]
-    pub(super) fn prefetch_block(&self, b: usize) {
-        let at = b * self.shape.block_bytes;
-        let mut line = 0;
-        while line < self.shape.block_bytes + 63 {
-            prefetch(self.blocks, at + line);
+    fn prefetch_group(&self, group: usize) {
+        let at = group * self.shape.group_bytes;
+        let mut line = at;
+        while line < at + self.shape.group_bytes {
+            prefetch(self.blocks, line);
             line += 64;
         }
+    }
+
+    /// Loads the lines of a group's keys and branch bytes ahead of use.
+    #[inline(always)]
+    pub(super) fn prefetch_trie(&self, group: usize) {
+        let at = group * self.shape.group_bytes;
+        let mut line = at;
+        while line < at + KEYS + GROUP {
+            prefetch(self.blocks, line);
+            line += 64;
+        }
+    }
+
+    /// Loads the line of a block's branch bytes ahead of use.
+    #[inline(always)]
+    pub(super) fn prefetch_branches(&self, b: usize) {
+        prefetch(self.blocks, self.branches_at(b));
+    }
+
+    /// Loads the line that has the position of the suffix at `rank` ahead of use.
+    #[inline(always)]
+    pub(super) fn prefetch_position(&self, rank: usize) {
+        let bit = (rank % BLOCK) * self.meta.pointer_bits as usize;
+        prefetch(self.blocks, self.positions_at(rank / BLOCK) + (bit >> 3));
     }
 
     /// Loads the first line of the suffix at stream position `at` ahead of use.

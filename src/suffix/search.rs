@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use super::Token;
 use super::bits::{self, Prefix};
+use super::kernel::{Kernel, Task, dispatch};
 use super::layout::{BLOCK, SuffixView};
 
 /// Where a query stands in a block.
@@ -54,47 +55,47 @@ impl<'q, T: Token> Query<'q, T> {
 }
 
 /// Descends the branch bytes of a block's first `len` suffixes by the bits of `query`: the slot reached.
+///
+/// The suffixes in order, each with the bit at which it leaves the one before, are the trie in preorder: where the query has a one at
+/// that bit it may go on to the suffix, where it has a zero it passes over all that share more than that bit. Cost: one
+/// step a zero on the query's path.
 #[inline(always)]
-pub(super) fn descend(branches: &[u8; BLOCK], len: usize, query: &Prefix) -> usize {
+pub(super) fn descend<K: Kernel>(branches: &[u8; BLOCK], len: usize, query: &Prefix) -> usize {
+    let ones = K::ones(branches, query);
+    // At the cap, which bit differs is not known; such suffixes stay together, behind the first of them.
+    let mut left = K::below(branches, 255) & (u64::MAX >> (BLOCK - len.clamp(1, BLOCK))) & !1;
     let mut at = 0;
-    let mut i = 1;
-    while i < len {
-        let branch = branches[i];
-        // At the cap, which bit differs is not known; such suffixes stay together, behind the first of them.
-        if branch != 255 && bits::bit(query, branch) {
-            at = i;
-            i += 1;
-        } else {
-            i += 1;
-            while i < len && branches[i] > branch {
-                i += 1;
-            }
+    loop {
+        let zeros = left & !ones;
+        let passed = if zeros == 0 { left } else { left & (zeros ^ (zeros - 1)) & !zeros };
+        if passed != 0 {
+            at = 63 - passed.leading_zeros() as usize;
         }
+        if zeros == 0 {
+            return at;
+        }
+        let zero = zeros.trailing_zeros() as usize;
+        // Slots after this one, up to the first that shares no more than this one does.
+        let behind = u64::MAX << zero << 1;
+        let ends = left & behind & K::below(branches, branches[zero % BLOCK] as u32 + 1);
+        if ends == 0 {
+            return at;
+        }
+        left &= u64::MAX << ends.trailing_zeros();
     }
-    at
-}
-
-/// The slots whose branch byte is below `limit`, as a bit set. Compiles to vector compares.
-#[inline(always)]
-pub(super) fn below(branches: &[u8; BLOCK], limit: u32) -> u64 {
-    let mut mask = 0u64;
-    for (i, &b) in branches.iter().enumerate() {
-        mask |= (((b as u32) < limit) as u64) << i;
-    }
-    mask
 }
 
 /// First slot after `from` whose branch byte is below `limit`, or `len`.
 #[inline(always)]
-pub(super) fn run_end(branches: &[u8; BLOCK], len: usize, from: usize, limit: u32) -> usize {
-    let rest = below(branches, limit).checked_shr(from as u32 + 1).unwrap_or(0);
+pub(super) fn run_end<K: Kernel>(branches: &[u8; BLOCK], len: usize, from: usize, limit: u32) -> usize {
+    let rest = K::below(branches, limit).checked_shr(from as u32 + 1).unwrap_or(0);
     if rest == 0 { len } else { (from + 1 + rest.trailing_zeros() as usize).min(len) }
 }
 
 /// Last slot at or before `from` whose branch byte is below `limit`, or 0: the start of the run that `from` belongs to.
 #[inline(always)]
-pub(super) fn run_start(branches: &[u8; BLOCK], from: usize, limit: u32) -> usize {
-    let rest = below(branches, limit) << (63 - from as u32);
+pub(super) fn run_start<K: Kernel>(branches: &[u8; BLOCK], from: usize, limit: u32) -> usize {
+    let rest = K::below(branches, limit) << (63 - from as u32);
     from.saturating_sub(rest.leading_zeros() as usize)
 }
 
@@ -117,77 +118,84 @@ impl<'a, T: Token> SuffixView<'a, T> {
         if self.ranks() == 0 || self.has_separator(query) {
             return 0..0;
         }
+        dispatch(self.shape.isa, Interval { view: *self, query })
+    }
+
+    #[inline(always)]
+    fn interval_with<K: Kernel>(&self, query: &[T]) -> Range<usize> {
         let q = Query::new(query, self.meta.token_bits);
-        let low = self.blocks_below(q.low(), false);
-        let high = self.blocks_below(q.high(), true);
-        if low > 0 {
-            self.prefetch_block(low - 1);
+        let (low, high) = self.blocks_between::<K>(q.low(), q.high());
+        if low < high {
+            self.prefetch_branches(low);
+            self.prefetch_branches(high - 1);
         }
-        self.interval_between(&q, low, high)
+        self.interval_between::<K>(&q, low, high)
     }
 
     /// [`interval`](Self::interval), given how many blocks' keys are below the query's least key and at most its greatest.
     #[inline(always)]
-    pub(super) fn interval_between(&self, q: &Query<T>, low: usize, high: usize) -> Range<usize> {
+    pub(super) fn interval_between<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize) -> Range<usize> {
         if q.bits <= 64 && low < high {
             // The first suffixes of blocks low..high begin with the query.
-            return self.extend_left(low, q.bits)..self.extend_right(high - 1, 0, q.bits);
+            return self.extend_left::<K>(low, q.bits)..self.extend_right::<K>(high - 1, 0, q.bits);
         }
         if low == high {
             // No block's first suffix begins with the query: the interval is inside one block.
-            return if low == 0 { 0..0 } else { self.interval_in(q, low - 1) };
+            return if low == 0 { 0..0 } else { self.interval_in::<K>(q, low - 1) };
         }
-        self.interval_among(q, low, high)
+        self.interval_among::<K>(q, low, high)
     }
 
     /// Start of the run of suffixes sharing `bits` bits that the first suffix of block `b` belongs to, given that it
     /// starts in block `b - 1` or at `b`.
-    fn extend_left(&self, b: usize, bits: u32) -> usize {
+    #[inline(always)]
+    fn extend_left<K: Kernel>(&self, b: usize, bits: u32) -> usize {
         if b == 0 || (self.branches(b)[0] as u32) < bits {
             return b * BLOCK;
         }
-        (b - 1) * BLOCK + run_start(self.branches(b - 1), BLOCK - 1, bits)
+        (b - 1) * BLOCK + run_start::<K>(self.branches(b - 1), BLOCK - 1, bits)
     }
 
     /// End of the run of suffixes sharing `bits` bits that slot `slot` of block `b` belongs to, given that it ends in that block.
-    fn extend_right(&self, b: usize, slot: usize, bits: u32) -> usize {
-        b * BLOCK + run_end(self.branches(b), self.block_len(b), slot, bits)
+    #[inline(always)]
+    fn extend_right<K: Kernel>(&self, b: usize, slot: usize, bits: u32) -> usize {
+        b * BLOCK + run_end::<K>(self.branches(b), self.block_len(b), slot, bits)
     }
 
     /// The interval, given that it lies inside block `b` (whose first suffix is less than the query).
     #[inline(always)]
-    pub(super) fn interval_in(&self, q: &Query<T>, b: usize) -> Range<usize> {
+    pub(super) fn interval_in<K: Kernel>(&self, q: &Query<T>, b: usize) -> Range<usize> {
         let len = self.block_len(b);
-        let slot = descend(self.branches(b), len, &q.prefix);
-        self.verify_in(q, b, slot)
+        let slot = descend::<K>(self.branches(b), len, &q.prefix);
+        self.verify_in::<K>(q, b, slot)
     }
 
     /// The interval inside block `b`, given the slot that [`descend`] reached.
     #[inline(always)]
-    pub(super) fn verify_in(&self, q: &Query<T>, b: usize, slot: usize) -> Range<usize> {
+    pub(super) fn verify_in<K: Kernel>(&self, q: &Query<T>, b: usize, slot: usize) -> Range<usize> {
         let rank = b * BLOCK + slot;
         if q.bits <= 255 {
             if !self.suffix(rank).starts_with(q.tokens) {
                 return rank..rank;
             }
-            return rank..self.extend_right(b, slot, q.bits);
+            return rank..self.extend_right::<K>(b, slot, q.bits);
         }
         // Beyond the cap: the suffixes that share 255 bits stand together from `slot` on.
-        let end = self.extend_right(b, slot, 255);
+        let end = self.extend_right::<K>(b, slot, 255);
         self.bisect(q.tokens, rank..end)
     }
 
     /// The interval when blocks `low..high` have the same key as a query longer than that key.
     #[cold]
-    fn interval_among(&self, q: &Query<T>, low: usize, high: usize) -> Range<usize> {
+    fn interval_among<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize) -> Range<usize> {
         let first = self.partition(low..high, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less);
         let last = self.partition(first..high, |b| self.order(b * BLOCK, q.tokens) != Ordering::Greater);
         let start = if first == 0 {
             0
         } else if q.bits <= 255 && first < last {
-            self.extend_left(first, q.bits)
+            self.extend_left::<K>(first, q.bits)
         } else {
-            let inside = self.interval_in(q, first - 1);
+            let inside = self.interval_in::<K>(q, first - 1);
             if !inside.is_empty() {
                 inside.start
             } else if first < last {
@@ -201,12 +209,12 @@ impl<'a, T: Token> SuffixView<'a, T> {
             if first == 0 {
                 return 0..0;
             }
-            return self.interval_in(q, first - 1);
+            return self.interval_in::<K>(q, first - 1);
         } else if q.bits <= 255 {
-            self.extend_right(last - 1, 0, q.bits)
+            self.extend_right::<K>(last - 1, 0, q.bits)
         } else {
             let from = (last - 1) * BLOCK;
-            let to = self.extend_right(last - 1, 0, 255);
+            let to = self.extend_right::<K>(last - 1, 0, 255);
             self.partition(from..to, |r| self.order(r, q.tokens) != Ordering::Greater)
         };
         start..end
@@ -245,11 +253,16 @@ impl<'a, T: Token> SuffixView<'a, T> {
         if query.is_empty() || self.ranks() == 0 {
             return Longest::default();
         }
+        dispatch(self.shape.isa, LongestMatch { view: *self, query })
+    }
+
+    #[inline(always)]
+    fn longest_with<K: Kernel>(&self, query: &[T]) -> Longest {
         let q = Query::new(query, self.meta.token_bits);
-        let low = self.blocks_below(q.low(), false);
+        let (low, high) = self.blocks_between::<K>(q.low(), q.high());
         // A query of at most 64 bits stands before every suffix that begins with it: no block is left open.
-        let high = if q.bits <= 64 { low } else { self.blocks_below(q.high(), true) };
-        self.longest_between(&q, low, high)
+        let high = if q.bits <= 64 { low } else { high };
+        self.longest_between::<K>(&q, low, high)
     }
 
     /// Whether a query contains the separator (or an id beyond it), and so matches nothing.
@@ -269,19 +282,19 @@ impl<'a, T: Token> SuffixView<'a, T> {
 
     /// The longest match, given that the keys of blocks `low..high` are all the query's, so that only their first suffixes can tell
     /// their order.
-    pub(super) fn longest_between(&self, q: &Query<T>, low: usize, high: usize) -> Longest {
+    pub(super) fn longest_between<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize) -> Longest {
         let next = self.partition(low..high, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less);
-        let slot = next.checked_sub(1).map_or(0, |b| descend(self.branches(b), self.block_len(b), &q.prefix));
-        self.longest_before(q, next, slot)
+        let slot = next.checked_sub(1).map_or(0, |b| descend::<K>(self.branches(b), self.block_len(b), &q.prefix));
+        self.longest_before::<K>(q, next, slot)
     }
 
     /// The longest match, given the first block `next` whose first suffix is not less than the query, and the slot that
     /// [`descend`] reached in the block before it.
     #[inline(always)]
-    pub(super) fn longest_before(&self, q: &Query<T>, next: usize, slot: usize) -> Longest {
+    pub(super) fn longest_before<K: Kernel>(&self, q: &Query<T>, next: usize, slot: usize) -> Longest {
         let mut best = Longest::default();
         if let Some(b) = next.checked_sub(1) {
-            let place = self.place_at(q, b, slot);
+            let place = self.place_at::<K>(q, b, slot);
             best = Longest { tokens: place.tokens, rank: b * BLOCK + place.slot };
             if place.lower < self.block_len(b) {
                 return best;
@@ -299,7 +312,7 @@ impl<'a, T: Token> SuffixView<'a, T> {
 
     /// Locates a query in block `b`, given the slot that [`descend`] reached.
     #[inline(always)]
-    pub(super) fn place_at(&self, q: &Query<T>, b: usize, slot: usize) -> Place {
+    pub(super) fn place_at<K: Kernel>(&self, q: &Query<T>, b: usize, slot: usize) -> Place {
         let len = self.block_len(b);
         let branches = self.branches(b);
         let suffix = self.suffix(b * BLOCK + slot);
@@ -316,13 +329,16 @@ impl<'a, T: Token> SuffixView<'a, T> {
             }
         };
         if shared < 255 {
-            let lower =
-                if greater { run_end(branches, len, slot, shared + 1) } else { run_start(branches, slot, shared + 1) };
+            let lower = if greater {
+                run_end::<K>(branches, len, slot, shared + 1)
+            } else {
+                run_start::<K>(branches, slot, shared + 1)
+            };
             return Place { slot, tokens, lower };
         }
         // Beyond the cap: bisect the suffixes that share 255 bits.
         let from = b * BLOCK + slot;
-        let end = self.extend_right(b, slot, 255);
+        let end = self.extend_right::<K>(b, slot, 255);
         let lower = self.partition(from..end, |r| self.order(r, q.tokens) == Ordering::Less);
         let mut best = Place { slot, tokens, lower: lower - b * BLOCK };
         for r in [lower.saturating_sub(1).max(from), lower.min(end - 1)] {
@@ -339,12 +355,17 @@ impl<'a, T: Token> SuffixView<'a, T> {
     ///
     /// Cost: the branch bytes around `rank`; a search where the interval leaves the block or is longer than they tell.
     pub fn interval_around(&self, rank: usize, tokens: usize) -> Range<usize> {
+        dispatch(self.shape.isa, Around { view: *self, rank, tokens })
+    }
+
+    #[inline(always)]
+    fn interval_around_with<K: Kernel>(&self, rank: usize, tokens: usize) -> Range<usize> {
         let bits = (tokens as u64 * self.meta.token_bits as u64).min(u32::MAX as u64) as u32;
         let b = rank / BLOCK;
         if bits <= 255 {
             let (branches, len) = (self.branches(b), self.block_len(b));
-            let start = run_start(branches, rank % BLOCK, bits);
-            let end = run_end(branches, len, rank % BLOCK, bits);
+            let start = run_start::<K>(branches, rank % BLOCK, bits);
+            let end = run_end::<K>(branches, len, rank % BLOCK, bits);
             let starts_here = start > 0 || b == 0 || (branches[0] as u32) < bits;
             let ends_here = end < len || b + 1 >= self.blocks() || (self.branches(b + 1)[0] as u32) < bits;
             if starts_here && ends_here {
@@ -353,5 +374,45 @@ impl<'a, T: Token> SuffixView<'a, T> {
         }
         let suffix = self.suffix(rank);
         self.interval(&suffix[..tokens.min(suffix.len())])
+    }
+}
+
+struct Interval<'a, 'q, T> {
+    view: SuffixView<'a, T>,
+    query: &'q [T],
+}
+
+impl<T: Token> Task for Interval<'_, '_, T> {
+    type Output = Range<usize>;
+    #[inline(always)]
+    fn run<K: Kernel>(self) -> Range<usize> {
+        self.view.interval_with::<K>(self.query)
+    }
+}
+
+struct LongestMatch<'a, 'q, T> {
+    view: SuffixView<'a, T>,
+    query: &'q [T],
+}
+
+impl<T: Token> Task for LongestMatch<'_, '_, T> {
+    type Output = Longest;
+    #[inline(always)]
+    fn run<K: Kernel>(self) -> Longest {
+        self.view.longest_with::<K>(self.query)
+    }
+}
+
+struct Around<'a, T> {
+    view: SuffixView<'a, T>,
+    rank: usize,
+    tokens: usize,
+}
+
+impl<T: Token> Task for Around<'_, T> {
+    type Output = Range<usize>;
+    #[inline(always)]
+    fn run<K: Kernel>(self) -> Range<usize> {
+        self.view.interval_around_with::<K>(self.rank, self.tokens)
     }
 }
