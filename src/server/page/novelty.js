@@ -59,7 +59,7 @@ export function render(view, { index, info, state, go }) {
 
   function length(l, a, reference, slice) {
     const verdict = a.r === undefined ? "No human reference at this length."
-      : `r = ${a.r.toFixed(3)}: ${a.r < 1 ? "less" : "as much or more"} attributable ${a.r < 1 ? "than" : "as"} the median human text. ${percent(a.p)} of human writing, or fewer, would be found this little attributable (p = ${a.p.toFixed(3)}, ${number(reference.texts)} human texts).`;
+      : `r = ${a.r.toFixed(3)}: ${a.r < 1 ? "less attributable than" : "at least as attributable as"} the median human text. Of human texts, ${percent(a.p)} are this little attributable or less (p = ${a.p.toFixed(3)}, from ${number(reference.texts)} texts).`;
     return el("section.panel", {},
       el("h2", {}, l.short ? "The text as a whole: shorter than every window" : `Windows of ${l.length} tokens`),
       el("p", {}, verdict),
