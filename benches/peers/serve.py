@@ -112,11 +112,11 @@ def main():
             n = rng.randint(1, 6)
             at = rng.randrange(len(words) - n)
             phrases.append(" ".join(words[at:at + n]))
-        # About 500 words sewn from stretches of 20 of different documents: what a trace has to take apart.
+        # About 500 tokens of a byte-pair vocabulary, sewn from stretches of 20 words of different documents: what a trace has to take apart.
         mixed = []
         for _ in range(50):
             parts = []
-            for _ in range(25):
+            for _ in range(15):
                 words = rng.choice(texts)
                 at = rng.randrange(max(1, len(words) - 20))
                 parts += words[at:at + 20]

@@ -64,6 +64,18 @@ pub struct ServeArgs {
     poll: f64,
 }
 
+/// Serves one index with the default settings.
+pub fn serve_one(global: &Global, index: &std::path::Path) -> anyhow::Result<Outcome> {
+    #[derive(clap::Parser)]
+    struct Defaults {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+    let Defaults { mut args } = clap::Parser::try_parse_from(["serve"])?;
+    args.indexes = vec![index.display().to_string()];
+    serve(&Global { index: None, ..global.clone() }, args)
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub fn serve(global: &Global, args: ServeArgs) -> anyhow::Result<Outcome> {
     let app = App::open(settings(global, &args)?)?;
