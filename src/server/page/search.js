@@ -1,7 +1,7 @@
 // Search: counts, boolean search with paging, and the distribution of the next token.
 
 import * as api from "./api.js";
-import { card } from "./documents.js";
+import { CONTEXT, card } from "./documents.js";
 import { count, el, exports, failure, field, nothing, number, percent, say } from "./dom.js";
 
 export const title = "Search";
@@ -43,7 +43,7 @@ export function render(view, { index, info, state, go }) {
   async function find() {
     const offset = Number(state.offset || 0);
     const what = kind.value === "boolean" ? { expression: state.q, ...(state.window ? { window: Number(state.window) } : {}) } : { query: state.q };
-    const r = await api.ask(index, "find", { ...what, offset, limit: PAGE, context: 120 });
+    const r = await api.ask(index, "find", { ...what, offset, limit: PAGE, context: CONTEXT });
     say(`${count(r.count, "occurrence")} in ${count(r.documents, "document")}`);
     if (!r.count) return [nothing("Nothing found", `${state.q} does not occur in ${index}, generation ${r.generation} (${number(info.documents)} documents). This search is exact: its recall is 1.`)];
     const page = (to, label) => el("button", { type: "button", onclick: () => go({ ...state, offset: to }) }, label);

@@ -4,7 +4,7 @@
 // near enough are underlined instead: similarity, not evidence of copying.
 
 import * as api from "./api.js";
-import { card } from "./documents.js";
+import { CONTEXT, card } from "./documents.js";
 import { bytesOf, count, el, exports, failure, field, nothing, number, percent, say } from "./dom.js";
 
 export const title = "Trace";
@@ -37,7 +37,7 @@ export function render(view, { index, info, state, go }) {
   async function run() {
     out.replaceChildren(el("p.meta", {}, "Tracing…"));
     try {
-      const t = await api.ask(index, "trace", { text: state.text, min_tokens: Number(min.value), documents_per_span: 5, context: 120 });
+      const t = await api.ask(index, "trace", { text: state.text, min_tokens: Number(min.value), documents_per_span: 5, context: CONTEXT });
       const near = info.neighbors && meaning.checked ? await similar(t) : null;
       out.replaceChildren(...result(t, near));
       say(`${count(t.spans.length, "span")} found`);
