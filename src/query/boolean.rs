@@ -308,9 +308,17 @@ impl Snapshot {
             return;
         }
         let document_of = |rank: usize| shard.documents.document_at(view.position(rank) as u64);
-        let mut documents: Vec<u32> =
-            clauses[anchor].iter().flat_map(|(_, range)| range.clone().filter_map(document_of)).collect();
-        documents.sort_unstable();
+        // The anchor's occurrences by document, straight from the suffix array.
+        let mut anchors: Vec<(u32, Range<usize>)> = Vec::new();
+        for (needle, range) in &clauses[anchor] {
+            anchors.extend(range.clone().filter_map(|rank| {
+                let document = document_of(rank)?;
+                let at = view.position(rank).checked_sub(token_range(shard, document).start)?;
+                Some((document, at..at + needle.len()))
+            }));
+        }
+        anchors.sort_unstable_by_key(|(document, r)| (*document, r.start, r.end));
+        let mut documents: Vec<u32> = anchors.iter().map(|(document, _)| *document).collect();
         documents.dedup();
         documents.retain(|&document| !self.is_removed(DocumentRef { shard: number as u32, document }));
         for (i, clause) in clauses.iter().enumerate() {
@@ -331,24 +339,27 @@ impl Snapshot {
                 });
             }
         }
+        let mut anchors = anchors.into_iter().peekable();
         for document in documents {
-            let hay = &view.tokens()[token_range(shard, document)];
-            let occurrences = |clause: &[(Vec<T>, Range<usize>)]| {
-                let mut found: Vec<Range<usize>> = Vec::new();
-                for (needle, _) in clause {
-                    scan(hay, needle, |at| found.push(at..at + needle.len()));
-                }
-                found.sort_unstable_by_key(|r| (r.start, r.end));
-                found
-            };
-            let mut anchors = occurrences(&clauses[anchor]);
+            while anchors.next_if(|(d, _)| *d < document).is_some() {}
+            let mut here: Vec<Range<usize>> =
+                std::iter::from_fn(|| anchors.next_if(|(d, _)| *d == document)).map(|(_, range)| range).collect();
             if let Some(w) = window {
+                let hay = &view.tokens()[token_range(shard, document)];
+                let occurrences = |clause: &[(Vec<T>, Range<usize>)]| {
+                    let mut found: Vec<Range<usize>> = Vec::new();
+                    for (needle, _) in clause {
+                        scan(hay, needle, |at| found.push(at..at + needle.len()));
+                    }
+                    found.sort_unstable_by_key(|r| (r.start, r.end));
+                    found
+                };
                 let others: Vec<Vec<Range<usize>>> =
                     clauses.iter().enumerate().filter(|(i, _)| *i != anchor).map(|(_, c)| occurrences(c)).collect();
-                anchors.retain(|a| in_window(a, &others, w));
+                here.retain(|a| in_window(a, &others, w));
             }
-            if !anchors.is_empty() {
-                out.push(Group { document: DocumentRef { shard: number as u32, document }, ranges: anchors });
+            if !here.is_empty() {
+                out.push(Group { document: DocumentRef { shard: number as u32, document }, ranges: here });
             }
         }
     }

@@ -24,16 +24,24 @@ impl<T: Token> SuffixView<'_, T> {
             return Vec::new();
         }
         let starts = dispatch(self.shape.isa, Children { view: *self, ranks: ranks.clone(), n });
-        const AHEAD: usize = 16;
-        let positions: Vec<usize> = starts.iter().map(|&r| self.position(r) + n).collect();
+        // A token costs two dependent misses, its position and its place in the stream. Groups of them are in flight at once.
+        const GROUP: usize = 32;
         let mut out = Vec::with_capacity(starts.len());
-        for (i, &at) in positions.iter().enumerate() {
-            if let Some(&ahead) = positions.get(i + AHEAD) {
-                self.prefetch_stream(ahead);
+        let mut positions = [0; GROUP];
+        let ask = |group: &[usize]| group.iter().for_each(|&rank| self.prefetch_position(rank));
+        ask(&starts[..GROUP.min(starts.len())]);
+        for (number, group) in starts.chunks(GROUP).enumerate() {
+            for (at, &rank) in positions.iter_mut().zip(group) {
+                *at = self.position(rank) + n;
+                self.prefetch_stream(*at);
             }
-            let token = self.tokens.get(at).map_or(self.meta.separator, |t| t.id());
-            let end = starts.get(i + 1).copied().unwrap_or(ranks.end);
-            out.push(Next { token, count: (end - starts[i]) as u64 });
+            let from = number * GROUP;
+            ask(&starts[(from + GROUP).min(starts.len())..(from + 2 * GROUP).min(starts.len())]);
+            for (i, &rank) in group.iter().enumerate() {
+                let token = self.tokens.get(positions[i]).map_or(self.meta.separator, |t| t.id());
+                let end = starts.get(from + i + 1).copied().unwrap_or(ranks.end);
+                out.push(Next { token, count: (end - rank) as u64 });
+            }
         }
         out
     }

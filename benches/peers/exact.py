@@ -1,0 +1,259 @@
+"""Exact queries against infini-gram and tokengrams: same tokens, same queries, one run, in process on both sides.
+
+    benches/peers/run exact [CORPUS]
+
+CORPUS (default: $PRIORART_DATA/corpora) is indexed with gpt2 tokens by `priorart build`; its token stream is then handed to
+both peers. infini-gram is asked with prefetching off, its faster setting when warm, and with its defaults. Each
+call is timed alone; `call floor` is the cost of a Python call that does nothing, which the peers' figures include and ours do not.
+The calls of the peers are made in blocks that alternate, so that a noisy minute hits all.
+"""
+import array
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+
+import peer
+
+peer.enter("exact", ["infini-gram==2.6.0", "tokengrams==0.3.3", "numpy"])
+
+import numpy as np  # noqa: E402
+from infini_gram.engine import InfiniGramEngine  # noqa: E402
+from tokengrams import MemmapIndex  # noqa: E402
+import infini_gram  # noqa: E402
+
+WORK = peer.SCRATCH / "exact-work"
+SEED = 7
+
+
+def children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def charged(command, **options):
+    """CPU seconds of a command and its output."""
+    before = children()
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **options).stdout
+    return children() - before, out
+
+
+def build_infini_gram(stream, separator, out):
+    """Its own sorter on its own layout: every document preceded by 0xffff. CPU seconds of the sorter."""
+    out.mkdir(parents=True, exist_ok=True)
+    ends = np.flatnonzero(stream == separator)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    moved = np.empty_like(stream)
+    for a, b in zip(starts, ends):
+        moved[a] = 0xFFFF
+        moved[a + 1:b + 1] = stream[a:b]
+    moved.tofile(out / "tokenized.0")
+    (starts * 2).astype(np.uint64).tofile(out / "offset.0")
+    tool = pathlib.Path(infini_gram.__file__).parent / "rust_indexing"
+    os.chmod(tool, 0o755)
+    size, threads = (out / "tokenized.0").stat().st_size, os.cpu_count()
+    ratio = -(-(size - 1).bit_length() // 8)
+    parts, merged = out / "parts", out / "merged"
+    for d in (parts, merged):
+        shutil.rmtree(d, ignore_errors=True)
+        d.mkdir()
+    step = size // threads // 2 * 2
+    before = children()
+    jobs = []
+    for i in range(threads):
+        end = size if i == threads - 1 else min((i + 1) * step + 100_000, size)
+        jobs.append(subprocess.Popen(
+            [tool, "make-part", "--data-file", out / "tokenized.0", "--parts-dir", parts, "--start-byte", str(i * step), "--end-byte",
+             str(end), "--ratio", str(ratio), "--token-width", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    for job in jobs:
+        assert job.wait() == 0, "make-part failed"
+    shared = ["--ratio", str(ratio), "--token-width", "2", "--num-threads", str(threads)]
+    for command in (["merge", "--data-file", out / "tokenized.0", "--parts-dir", parts, "--merged-dir", merged, "--hacksize", "100000"],
+                    ["concat", "--data-file", out / "tokenized.0", "--merged-dir", merged, "--merged-file", out / "table.0"]):
+        subprocess.run([tool, *command, *shared], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    cpu = children() - before
+    for d in (parts, merged):
+        shutil.rmtree(d)
+    return cpu
+
+
+def make_queries(stream, separator):
+    """n-grams, prompts, phrase pairs and texts from seeded places of the stream, none across documents."""
+    rng = random.Random(SEED)
+
+    def ngram(n):
+        while True:
+            at = rng.randrange(len(stream) - n)
+            q = stream[at:at + n]
+            if separator not in q:
+                return q.tolist()
+
+    queries = {f"count {n}": [ngram(n) for _ in range(2000)] for n in (1, 2, 3, 5, 8, 13, 20)}
+    queries["next 1"] = [ngram(1) for _ in range(200)]
+    queries["next 3"] = [ngram(3) for _ in range(500)]
+    # A prompt of 50 tokens made of two places, so that its longest suffix that occurs is found, not given; then a token to predict.
+    queries["infgram 50"] = [ngram(30) + ngram(21) for _ in range(500)]
+    # Two bigrams that stand in one document, within 100 tokens.
+    pairs = []
+    while len(pairs) < 300:
+        piece = ngram(100)
+        a, b = rng.randrange(0, 48), rng.randrange(50, 98)
+        pairs.append([piece[a:a + 2], piece[b:b + 2]])
+    queries["and 2"] = pairs
+    # Texts of 500 tokens that mix places, as a model's output does: a match ends every few tokens.
+    texts = []
+    for _ in range(60):
+        text = []
+        while len(text) < 500:
+            text += ngram(rng.randrange(4, 24))
+        texts.append(text[:500])
+    queries["trace 500"] = texts
+    queries["batch 100k"] = [ngram(rng.choice((1, 2, 3, 5, 8, 13, 20))) for _ in range(100_000)]
+    return queries
+
+
+def timed(queries, call):
+    out = []
+    for q in queries:
+        start = time.perf_counter_ns()
+        call(q)
+        out.append((time.perf_counter_ns() - start) / 1e3)
+    out.sort()
+    return {"p05": out[len(out) // 20], "p50": out[len(out) // 2], "p99": out[len(out) * 99 // 100]}
+
+
+def main():
+    data = os.environ.get("PRIORART_DATA")
+    corpus = sys.argv[1] if len(sys.argv) > 1 else data and f"{data}/corpora"
+    if not corpus:
+        sys.exit("name a corpus, or set PRIORART_DATA")
+    WORK.mkdir(parents=True, exist_ok=True)
+    ours = peer.binary("exact")
+    profile = os.environ.get("PRIORART_BENCH_PROFILE", "bench")
+    release = [] if profile == "dev" else ["--release"]
+    subprocess.run(["cargo", "build", "-q", *release, "--bin", "priorart"], cwd=peer.ROOT, check=True)
+    target = pathlib.Path(ours).parent.parent
+    index = WORK / "index"
+    shutil.rmtree(index, ignore_errors=True)
+    end_to_end, _ = charged([target / "priorart", "build", "--index", index, "--tokenizer", "gpt2", "--encoder", "none", corpus],
+                            stderr=subprocess.DEVNULL)
+    described = json.loads(subprocess.run([target / "priorart", "info", "--index", index, "--format", "json"], check=True,
+                                          stdout=subprocess.PIPE, text=True).stdout)
+    exported = json.loads(charged([ours, "export", index, WORK / "tokens.u16"])[1])
+    separator, tokens = exported["separator"], exported["tokens"]
+    print(f"{tokens} tokens in {exported['documents']} documents", file=sys.stderr)
+    stream = np.fromfile(WORK / "tokens.u16", dtype=np.uint16)
+
+    sort = json.loads(charged([ours, "sort", WORK / "tokens.u16", str(separator)])[1])
+    theirs = WORK / "infini-gram"
+    shutil.rmtree(theirs, ignore_errors=True)
+    infini_cpu = build_infini_gram(stream, separator, theirs)
+    table = WORK / "tokengrams.idx"
+    table.unlink(missing_ok=True)
+    before = time.process_time()
+    MemmapIndex.build(str(WORK / "tokens.u16"), str(table), vocab=separator + 1)
+    tokengrams_cpu = time.process_time() - before
+
+    start = time.perf_counter()
+    options = dict(index_dir=str(theirs), eos_token_id=separator, vocab_size=65535, token_dtype="u16")
+    plain = InfiniGramEngine(**options, ds_prefetch_depth=0, sa_prefetch_depth=0, od_prefetch_depth=0)
+    infini_open = (time.perf_counter() - start) * 1e3
+    default = InfiniGramEngine(**options)
+    start = time.perf_counter()
+    grams = MemmapIndex(str(WORK / "tokens.u16"), str(table), vocab=separator + 1)
+    tokengrams_open = (time.perf_counter() - start) * 1e3
+
+    queries = make_queries(stream, separator)
+    (WORK / "queries.json").write_text(json.dumps(queries))
+
+    def calls(kind, engine):
+        raw = engine.engine
+        return {
+            "count": lambda q: raw.count(q),
+            "next": lambda q: raw.ntd(q, 1000),
+            "infgram": lambda q: raw.infgram_prob(q[:-1], q[-1]),
+            "and": lambda q: raw.count_cnf([[q[0]], [q[1]]], 50000, 100),
+            "trace": lambda q: engine.attribute(q, delim_ids=[], min_len=1, max_cnt=1 << 40, enforce_bow=False),
+        }.get(kind)
+
+    results = {"ours": {}, "infini-gram, prefetch off": {}, "infini-gram, defaults": {}, "tokengrams": {}}
+    # Answers first: a fast wrong answer is not a result.
+    wrong = 0
+    for n in (1, 2, 3, 5, 8, 13, 20):
+        for q in queries[f"count {n}"][:200]:
+            wrong += plain.count(q)["count"] != grams.count(q)
+    for name, list_ in queries.items():
+        kind = name.split()[0]
+        for label, engine in (("infini-gram, prefetch off", plain), ("infini-gram, defaults", default)):
+            if call := calls(kind, engine):
+                some = list_[:60] if kind in ("trace", "and", "next") else list_
+                timed(some, call)
+                results[label][name] = timed(some, call)
+        call = {"count": grams.count, "next": grams.count_next}.get(kind)
+        if call:
+            timed(list_, call)
+            results["tokengrams"][name] = timed(list_, call)
+        if kind == "batch":
+            for label, one in (("infini-gram, prefetch off", plain.engine.count), ("tokengrams", grams.count)):
+                begin = time.perf_counter()
+                for q in list_:
+                    one(q)
+                results[label][name] = {"p50": (time.perf_counter() - begin) * 1e6 / len(list_)}
+    results["ours"] = json.loads(charged([ours, "query", index, WORK / "queries.json"])[1])
+    floor = timed(queries["count 5"], lambda q: None)["p50"]
+    agree = sum(grams.count(q) for q in queries["count 5"])
+    assert 2 * agree == results["ours"]["count 5"]["sum"], (agree, results["ours"]["count 5"]["sum"])
+
+    mine, off = results["ours"], results["infini-gram, prefetch off"]
+    rows = []
+
+    def row(metric, unit, ours_, peer_, name, goal, higher=False):
+        rows.append(peer.result(metric, unit, ours_, peer_, name, goal, higher))
+
+    def absolute(metric, unit, value, goal, higher=False):
+        met = value >= goal if higher else value <= goal
+        rows.append({"metric": metric, "unit": unit, "ours": round(value, 3), "peer": goal, "peer_name": "goal",
+                     "ratio": round(value / goal if higher else goal / value, 3), "goal": 1.0, "met": met})
+
+    for n in (1, 2, 3, 5, 8, 13, 20):
+        name, strict = f"count {n}", n >= 3
+        row(f"count n={n} p50", "µs", mine[name]["p50"], off[name]["p50"], "infini-gram, prefetch off", 25 if strict else 1)
+        row(f"count n={n} p50", "µs", mine[name]["p50"], results["infini-gram, defaults"][name]["p50"], "infini-gram, defaults", 1)
+        row(f"count n={n} p50", "µs", mine[name]["p50"], results["tokengrams"][name]["p50"], "tokengrams", 7 if strict else 1)
+    absolute("count n=5 p50, absolute", "µs", mine["count 5"]["p50"], 1.0)
+    batch = 1 / mine["batch 100k"]["p50"]
+    row("batch of 100k counts", "µs/query", mine["batch 100k"]["p50"], off["batch 100k"]["p50"], "infini-gram, prefetch off", 1)
+    row("batch of 100k counts", "µs/query", mine["batch 100k"]["p50"], results["tokengrams"]["batch 100k"]["p50"], "tokengrams", 1)
+    absolute("batch, both cores, wall", "M queries/s", batch, 4.0, True)
+    absolute("batch, both cores, by CPU time", "M queries/s", os.cpu_count() / mine["batch cpu"]["p50"], 4.0, True)
+    for n in (1, 3):
+        for at in ("p05", "p50"):
+            row(f"next n={n} {at}", "µs", mine[f"next {n}"][at], results["tokengrams"][f"next {n}"][at], "tokengrams", 10)
+            row(f"next n={n} {at}", "µs", mine[f"next {n}"][at], off[f"next {n}"][at], "infini-gram, prefetch off (sampled)", 1)
+    row("∞-gram probability, 50 tokens p50", "µs", mine["infgram 50"]["p50"], off["infgram 50"]["p50"], "infini-gram, prefetch off", 1)
+    row("two-phrase AND p50", "µs", mine["and 2"]["p50"], off["and 2"]["p50"], "infini-gram, prefetch off", 10)
+    row("trace of 500 tokens p50", "µs", mine["trace 500"]["p50"], off["trace 500"]["p50"], "infini-gram, prefetch off", 1)
+    absolute("trace of 500 tokens p50, absolute", "µs", mine["trace 500"]["p50"], 250)
+    row("build, suffix part", "CPU s", sort["cpu"], infini_cpu, "infini-gram", 10)
+    row("build, suffix part", "CPU s", sort["cpu"], tokengrams_cpu, "tokengrams", 1)
+    text = described["text_bytes"] / 1e6
+    absolute("build end to end, gpt2", "MB of text/CPU s", text / end_to_end, 25, True)
+    shard = next(p for p in (index / "shards").iterdir())
+    structure = sum((shard / f).stat().st_size for f in ("tokens.bin", "suffix.bin", "top.bin"))
+    size = lambda *paths: sum(p.stat().st_size for p in paths) / tokens  # noqa: E731
+    absolute("size", "bytes/token", structure / tokens, 6.3)
+    row("size", "bytes/token", structure / tokens, size(theirs / "tokenized.0", theirs / "table.0", theirs / "offset.0"), "infini-gram", 1)
+    row("size", "bytes/token", structure / tokens, size(WORK / "tokens.u16", table), "tokengrams", 1)
+    row("open", "ms", mine["open_ms"], infini_open, "infini-gram", 0)
+    row("open", "ms", mine["open_ms"], tokengrams_open, "tokengrams", 1)
+    notes = {"tokens": tokens, "documents": exported["documents"], "text_mb": round(text, 1), "call_floor_us": round(floor, 3),
+             "suffix_peak_kib": sort["peak_kib"], "counts_where_peers_disagree": wrong, "latencies_us": results}
+    peer.report("exact", rows, notes)
+
+
+main()

@@ -1,0 +1,152 @@
+//! Our side of `benches/peers/run exact`, run by `exact.py`, which runs the peers on the same tokens and queries. Prints one JSON
+//! object.
+//!
+//! usage: exact export INDEX OUT          the token stream of an index of one shard of two-byte tokens, and its sizes
+//!        exact sort TOKENS SEPARATOR     the suffix part of a build, on one thread: CPU seconds and peak memory
+//!        exact query INDEX QUERIES.json  latencies, in microseconds a query, through the library's own calls
+#![deny(unsafe_code)]
+
+use std::path::Path;
+use std::time::Instant;
+
+use priorart::index::Snapshot;
+use priorart::query::Ngram;
+use priorart::query::boolean::Expression;
+use priorart::suffix::Token;
+use priorart::suffix::layout::{self, SuffixMeta};
+use priorart::suffix::sort;
+use serde_json::{Map, Value, json};
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let answer = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["export", index, out] => export(index, out)?,
+        ["sort", tokens, separator] => sorted(tokens, separator.parse()?)?,
+        ["query", index, queries] => query(index, queries)?,
+        _ => {
+            println!("skipped: run by `benches/peers/run exact`");
+            return Ok(());
+        }
+    };
+    println!("{answer}");
+    Ok(())
+}
+
+/// A line of `/proc/self/status` in KiB.
+fn memory(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+    line.trim_start_matches(':').split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// CPU seconds of this process.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn export(index: &str, out: &str) -> anyhow::Result<Value> {
+    let snapshot = Snapshot::open(Path::new(index))?;
+    anyhow::ensure!(snapshot.shards.len() == 1, "the index has {} shards, not one", snapshot.shards.len());
+    let shard = &snapshot.shards[0];
+    let ids: Vec<u16> = priorart::with_view!(shard.exact, v => v.tokens().iter().map(|t| t.id() as u16).collect());
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    std::fs::write(out, bytes)?;
+    Ok(
+        json!({ "separator": shard.separator(), "tokens": ids.len(), "documents": snapshot.manifest.totals().documents }),
+    )
+}
+
+fn sorted(tokens: &str, separator: u32) -> anyhow::Result<Value> {
+    let raw = std::fs::read(tokens)?;
+    let stream: Vec<u16> = raw.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+    drop(raw);
+    let documents = stream.iter().filter(|&&t| t as u32 == separator).count();
+    let meta = SuffixMeta::new(stream.len() as u64, documents as u64, separator);
+    let start = cpu();
+    let suffix_array = sort::suffix_array(&stream, separator)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let mut blocks = tempfile::tempfile()?;
+    pool.install(|| layout::write(&stream, &suffix_array, &meta, &mut blocks))?;
+    Ok(json!({ "cpu": cpu() - start, "peak_kib": memory("VmHWM") }))
+}
+
+/// Microseconds of each call, sorted.
+fn each<Q>(queries: &[Q], mut run: impl FnMut(&Q)) -> Vec<f64> {
+    let mut times: Vec<f64> = queries
+        .iter()
+        .map(|q| {
+            let start = Instant::now();
+            run(q);
+            start.elapsed().as_nanos() as f64 / 1e3
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+fn summary(times: &[f64]) -> Value {
+    json!({ "p05": times[times.len() / 20], "p50": times[times.len() / 2], "p99": times[times.len() * 99 / 100] })
+}
+
+fn query(index: &str, queries: &str) -> anyhow::Result<Value> {
+    let start = Instant::now();
+    let snapshot = Snapshot::open(Path::new(index))?;
+    let opened = start.elapsed();
+    let asked: Value = serde_json::from_slice(&std::fs::read(queries)?)?;
+    let list = |value: &Value| -> anyhow::Result<Vec<Ngram>> {
+        let ids: Vec<Vec<u32>> = serde_json::from_value(value.clone())?;
+        Ok(ids.into_iter().map(Ngram::Ids).collect())
+    };
+    let mut out = Map::new();
+    out.insert("open_ms".into(), json!(opened.as_secs_f64() * 1e3));
+    for (name, value) in asked.as_object().into_iter().flatten() {
+        let kind = name.split(' ').next().unwrap_or_default();
+        let mut sums = 0u64;
+        // Once unmeasured: the question is the warm cache.
+        let mut run = |pass: usize| -> anyhow::Result<Option<Vec<f64>>> {
+            let times = match kind {
+                "count" => each(&list(value)?, |q| sums += snapshot.count(q)),
+                "next" => each(&list(value)?, |q| sums += snapshot.next(q, 0).distinct as u64),
+                "infgram" => {
+                    let prompts: Vec<(Ngram, Ngram)> =
+                        list(value)?.iter().map(|q| (q.slice(0..q.len() - 1), q.slice(q.len() - 1..q.len()))).collect();
+                    each(&prompts, |(p, t)| sums += snapshot.infgram_probability(p, t).map_or(0, |p| p.count))
+                }
+                "and" => {
+                    let pairs: Vec<Expression> = value
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .map(|pair| Ok(Expression::all(list(pair)?)))
+                        .collect::<anyhow::Result<_>>()?;
+                    each(&pairs, |e| sums += snapshot.boolean_count(e, None).map_or(0, |c| c.count))
+                }
+                "trace" => each(&list(value)?, |q| sums += snapshot.maximal_spans(q).len() as u64),
+                "batch" => {
+                    let all = list(value)?;
+                    let start = (Instant::now(), cpu());
+                    sums += snapshot.counts(&all).iter().sum::<u64>();
+                    let each = start.0.elapsed().as_secs_f64() * 1e6 / all.len() as f64;
+                    if pass > 0 {
+                        let by_cpu = (cpu() - start.1) * 1e6 / all.len() as f64;
+                        out.insert("batch cpu".into(), json!({ "p50": by_cpu }));
+                    }
+                    vec![each]
+                }
+                _ => return Ok(None),
+            };
+            Ok(Some(times))
+        };
+        run(0)?;
+        if let Some(times) = run(1)? {
+            let mut row = summary(&times);
+            row["sum"] = json!(sums);
+            out.insert(name.clone(), row);
+        }
+    }
+    out.insert("resident_kib".into(), json!(memory("VmRSS")));
+    Ok(Value::Object(out))
+}

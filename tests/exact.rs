@@ -1,0 +1,212 @@
+//! Every exact query against a brute-force oracle: real text (this project's own source), three tokenizers, several shards.
+//!
+//! `PRIORART_QUERIES` sets the number of random queries of each tokenizer (default 1,000; the long form is 10,000).
+
+mod oracle;
+
+use oracle::{Oracle, index};
+use priorart::query::Ngram;
+use priorart::query::boolean::Expression;
+use priorart::query::find::FindOptions;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// The project's own files: text with long repeats, code, prose and tables.
+fn texts() -> Vec<String> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths: Vec<_> = ["src/suffix", "src/query", "src/corpus", "."]
+        .iter()
+        .flat_map(|d| std::fs::read_dir(root.join(d)).expect("a directory"))
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|p| p.extension().is_some_and(|e| e == "rs" || e == "md"))
+        .collect();
+    paths.sort();
+    paths.iter().map(|p| std::fs::read_to_string(p).expect("a text")).collect()
+}
+
+/// Three shards: half of the texts, the other half, and the hard cases: copies, an empty text, a single token, one repeated character.
+fn parts() -> Vec<Vec<String>> {
+    let mut first = texts();
+    let second = first.split_off(first.len() / 2);
+    let mut third: Vec<String> = Vec::new();
+    for _ in 0..4 {
+        third.extend(second.iter().take(3).cloned());
+    }
+    third.extend([String::new(), "one".into(), "a".repeat(3000), "la ".repeat(500), "é 漢字 𝒳 \u{200b}".into()]);
+    vec![first, second, third]
+}
+
+struct Asked<'a> {
+    rng: ChaCha8Rng,
+    documents: &'a [Ngram],
+}
+
+impl Asked<'_> {
+    /// An n-gram of the corpus; one in four has a token of somewhere else.
+    fn ngram(&mut self, lengths: std::ops::RangeInclusive<usize>) -> Ngram {
+        loop {
+            let n = self.rng.random_range(lengths.clone());
+            let document = &self.documents[self.rng.random_range(0..self.documents.len())];
+            if document.len() < n {
+                continue;
+            }
+            let at = self.rng.random_range(0..=document.len() - n);
+            let mut query = document.slice(at..at + n);
+            if self.rng.random_ratio(1, 4) {
+                let other = &self.documents[self.rng.random_range(0..self.documents.len())];
+                if other.is_empty() {
+                    continue;
+                }
+                let (from, to) = (self.rng.random_range(0..other.len()), self.rng.random_range(0..n));
+                match (&mut query, other) {
+                    (Ngram::Ids(q), Ngram::Ids(o)) => q[to] = o[from],
+                    (Ngram::Terms(q), Ngram::Terms(o)) => q[to] = o[from].clone(),
+                    _ => unreachable!("one tokenizer"),
+                }
+            }
+            return query;
+        }
+    }
+
+    /// A text of some pieces of the corpus.
+    fn text(&mut self, pieces: usize) -> Ngram {
+        let pieces: Vec<Ngram> = (0..pieces).map(|_| self.ngram(1..=12)).collect();
+        match &pieces[0] {
+            Ngram::Ids(_) => Ngram::Ids(pieces.iter().flat_map(|p| ids(p)).collect()),
+            Ngram::Terms(_) => Ngram::Terms(pieces.iter().flat_map(oracle::tokens).collect()),
+        }
+    }
+}
+
+fn ids(ngram: &Ngram) -> Vec<u32> {
+    match ngram {
+        Ngram::Ids(ids) => ids.clone(),
+        Ngram::Terms(_) => unreachable!("a closed vocabulary"),
+    }
+}
+
+fn equals_the_oracle(tokenizer: &str) {
+    let queries: usize = std::env::var("PRIORART_QUERIES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let dir = tempfile::tempdir().expect("a directory");
+    let parts = parts();
+    let snapshot = index(dir.path(), tokenizer, &parts);
+    let texts: Vec<String> = parts.concat();
+    let oracle = Oracle::new(&snapshot, &texts);
+    let documents: Vec<Ngram> = texts.iter().map(|t| snapshot.ngram(t).expect("a text")).collect();
+    let mut asked = Asked { rng: ChaCha8Rng::seed_from_u64(11), documents: &documents };
+
+    let mut batch = Vec::new();
+    for _ in 0..queries {
+        let query = asked.ngram(1..=24);
+        let expected = oracle.find(&oracle.ids(&query));
+        assert_eq!(snapshot.count(&query), expected.len() as u64, "count of {query:?}");
+        batch.push((query, expected.len() as u64));
+    }
+    let (ngrams, counts): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    assert_eq!(snapshot.counts(&ngrams), counts);
+
+    for _ in 0..queries / 5 {
+        let query = asked.ngram(1..=6);
+        let expected = oracle.find(&oracle.ids(&query));
+        let mut by_document: Vec<(u32, u64)> = Vec::new();
+        for (d, _) in &expected {
+            match by_document.last_mut() {
+                Some((last, n)) if last == d => *n += 1,
+                _ => by_document.push((*d, 1)),
+            }
+        }
+        let found =
+            snapshot.find(&query, &FindOptions { limit: 1000, per_document: 2, ..Default::default() }).expect("found");
+        assert_eq!((found.count, found.documents), (expected.len() as u64, by_document.len() as u64), "{query:?}");
+        let mut number = 0;
+        let got: Vec<(u32, u64)> = found
+            .found
+            .iter()
+            .map(|f| {
+                let (part, i) = f.id.split_once('/').expect("part/document");
+                let before: usize = parts[..part.parse::<usize>().expect("a part")].iter().map(Vec::len).sum();
+                number += f.occurrences.len();
+                for o in &f.occurrences {
+                    let text = &texts[before + i.parse::<usize>().expect("a number")];
+                    assert_eq!(&text[o.start_byte..o.end_byte], o.text, "the bytes are the occurrence's");
+                }
+                ((before + i.parse::<usize>().expect("a number")) as u32, f.count)
+            })
+            .collect();
+        assert_eq!(got, by_document, "documents of {query:?}");
+        assert_eq!(number as u64, by_document.iter().map(|(_, n)| (*n).min(2)).sum::<u64>());
+    }
+
+    for _ in 0..queries / 5 {
+        let query = asked.ngram(1..=5);
+        let (next, ends) = oracle.next(&oracle.ids(&query));
+        let got = snapshot.next(&query, 0);
+        assert_eq!((got.distinct, got.end_of_document), (next.len(), ends), "next of {query:?}");
+        let names = oracle.names();
+        let mut expected: Vec<(String, u64)> = next.iter().map(|(id, n)| (names[id].to_string(), *n)).collect();
+        let mut tokens: Vec<(String, u64)> =
+            got.tokens.iter().map(|t| (t.id.map_or(t.token.clone(), |id| id.to_string()), t.count)).collect();
+        assert!(tokens.windows(2).all(|w| w[0].1 >= w[1].1), "descending");
+        let top = snapshot.next(&query, 3).tokens;
+        assert_eq!(top, got.tokens[..got.tokens.len().min(3)]);
+        expected.sort();
+        tokens.sort();
+        assert_eq!(tokens, expected);
+
+        let prompt = asked.text(3);
+        let ids = oracle.ids(&prompt);
+        let longest = (0..=ids.len()).find(|&from| from == ids.len() || !oracle.find(&ids[from..]).is_empty());
+        assert_eq!(snapshot.longest_suffix(&prompt), ids.len() - longest.expect("the empty suffix"), "{prompt:?}");
+    }
+
+    for _ in 0..queries / 10 {
+        let pair: Vec<Ngram> = (0..asked.rng.random_range(2..=3)).map(|_| asked.ngram(1..=2)).collect();
+        let ids: Vec<Vec<u32>> = pair.iter().map(|q| oracle.ids(q)).collect();
+        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        if distinct.len() < ids.len() || ids.iter().map(|q| oracle.find(q).len()).sum::<usize>() > 3000 {
+            continue;
+        }
+        let counts: Vec<usize> = ids.iter().map(|q| oracle.find(q).len()).collect();
+        let least = counts.iter().min().expect("a query");
+        let tie = counts.iter().filter(|n| *n == least).count() > 1;
+        for window in [None, Some(asked.rng.random_range(4..60))] {
+            let got = snapshot.boolean_count(&Expression::all(pair.clone()), window).expect("an expression");
+            let (count, documents) = oracle.all(&ids, window);
+            assert_eq!(got.documents, documents, "{pair:?} within {window:?}");
+            // Equally rare n-grams are equally good anchors, and the count is of the anchor.
+            if !tie {
+                assert_eq!(got.count, count, "{pair:?} within {window:?}");
+            }
+        }
+    }
+
+    for _ in 0..queries / 20 {
+        let text = asked.text(20);
+        let ids = oracle.ids(&text);
+        let expected: Vec<usize> = (0..ids.len()).map(|i| oracle.longest(&ids[i..])).collect();
+        assert_eq!(snapshot.longest_matches(&text), expected);
+        let spans = snapshot.maximal_spans(&text);
+        assert_eq!(
+            spans.iter().map(|&(l, r, _)| (l, r)).collect::<Vec<_>>(),
+            priorart::query::trace::maximal(&expected)
+        );
+        for (l, r, n) in spans {
+            assert_eq!(n, oracle.find(&ids[l..r]).len() as u64);
+        }
+    }
+}
+
+#[test]
+fn words_equal_the_oracle() {
+    equals_the_oracle("words");
+}
+
+#[test]
+fn bytes_equal_the_oracle() {
+    equals_the_oracle("bytes");
+}
+
+#[test]
+fn gpt2_equals_the_oracle() {
+    equals_the_oracle("gpt2");
+}
