@@ -37,6 +37,9 @@ pub struct DemoArgs {
     /// Where to put the index [default: a new directory among the system's temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Serve the page on the demo's index afterwards, until interrupted
+    #[arg(long)]
+    serve: bool,
 }
 
 pub fn demo(global: &Global, args: DemoArgs) -> anyhow::Result<Outcome> {
@@ -94,12 +97,15 @@ pub fn demo(global: &Global, args: DemoArgs) -> anyhow::Result<Outcome> {
     out += &novel(&snapshot, &*opened.encoder, &passage, &speeches)?;
     let quoted = passage.split_whitespace().skip(4).take(6).collect::<Vec<_>>().join(" ").replace('"', "");
     out += &format!(
-        "\nThe index is in {0}; it took {1:.0} s. Try next:\n  priorart --index {0} find \"{2}\"\n  priorart --index {0} next \"state of the\" -k 5\n  priorart --index {0} neighbors \"nobody should be poor\" --rerank 20 -k 3\n",
+        "\nThe index is in {0}; it took {1:.0} s. Try next:\n  priorart --index {0} find \"{2}\"\n  priorart --index {0} next \"state of the\" -k 5\n  priorart --index {0} neighbors \"nobody should be poor\" --rerank 20 -k 3\n  priorart --index {0} serve\n",
         index.display(),
         start.elapsed().as_secs_f64(),
         quoted
     );
     output::write(out.as_bytes())?;
+    if args.serve {
+        return super::serve::serve_one(global, &index);
+    }
     Ok(Outcome::Done)
 }
 

@@ -11,7 +11,8 @@ use clap::Args;
 use super::{Global, Outcome};
 use crate::embed::Encoder;
 use crate::error::{Error, Result};
-use crate::index::IndexDir;
+use crate::index::{IndexDir, Snapshot};
+use crate::novelty::Calibration;
 use crate::server::{self, App, IndexSource, Limits, Settings};
 
 #[derive(Debug, Args)]
@@ -37,6 +38,12 @@ pub struct ServeArgs {
     /// Encoder for neighbours, when it is not the catalog's: a model directory
     #[arg(long, value_name = "DIR")]
     encoder: Option<String>,
+    /// Scored human texts for novelty, from `priorart calibrate`; goes with the served index it was made on
+    #[arg(long, value_name = "FILE")]
+    calibration: Vec<PathBuf>,
+    /// Passages a window length and edit level that measure the recall of the semantic search, in the background; 0: none
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    probes: usize,
     /// Seconds a request may take
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     timeout: f64,
@@ -55,6 +62,18 @@ pub struct ServeArgs {
     /// Seconds between two looks for a new generation
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     poll: f64,
+}
+
+/// Serves one index with the default settings.
+pub fn serve_one(global: &Global, index: &std::path::Path) -> anyhow::Result<Outcome> {
+    #[derive(clap::Parser)]
+    struct Defaults {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+    let Defaults { mut args } = clap::Parser::try_parse_from(["serve"])?;
+    args.indexes = vec![index.display().to_string()];
+    serve(&Global { index: None, ..global.clone() }, args)
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -94,10 +113,13 @@ fn settings(global: &Global, args: &ServeArgs) -> anyhow::Result<Settings> {
             None => (server::name_of(text.as_ref()), text.into()),
         });
     }
-    let indexes = named
+    let mut indexes = named
         .into_iter()
-        .map(|(name, path)| Ok(IndexSource { encoder: encoder(global, args, &path)?, name, path }))
+        .map(|(name, path)| Ok(IndexSource { encoder: encoder(global, args, &path)?, name, path, calibration: None }))
         .collect::<Result<Vec<_>>>()?;
+    for path in &args.calibration {
+        calibrate(&mut indexes, path)?;
+    }
     let token = match &args.token_file {
         None => None,
         Some(path) => {
@@ -118,6 +140,7 @@ fn settings(global: &Global, args: &ServeArgs) -> anyhow::Result<Settings> {
     settings.token = token;
     settings.redact = args.redact;
     settings.allow_origin = args.allow_origin.clone();
+    settings.probes = args.probes;
     settings.poll = seconds("--poll", args.poll)?;
     settings.limits = Limits {
         timeout: seconds("--timeout", args.timeout)?,
@@ -135,6 +158,22 @@ fn seconds(flag: &str, value: f64) -> Result<Duration> {
         Ok(d) if !d.is_zero() && value <= 86_400.0 => Ok(d),
         _ => Err(Error::invalid(format!("{flag} {value}: give a number of seconds above 0, a day at most"))),
     }
+}
+
+/// Gives a calibration to the index it was made on.
+fn calibrate(indexes: &mut [IndexSource], path: &std::path::Path) -> Result<()> {
+    let calibration = Arc::new(Calibration::read(path)?);
+    let mut last = None;
+    for index in indexes.iter_mut() {
+        match calibration.check(&Snapshot::open(&index.path)?, &calibration.settings) {
+            Ok(()) => {
+                index.calibration = Some(calibration);
+                return Ok(());
+            }
+            Err(e) => last = Some(e),
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::invalid("--calibration needs an index to serve")))
 }
 
 /// The encoder of an index that has embeddings. One that cannot be found is no reason not to serve the rest.

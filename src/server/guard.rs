@@ -43,7 +43,7 @@ pub async fn guard(State(app): State<Arc<App>>, req: Request, next: Next) -> Res
 
 /// The page's files and health tell nothing about an index.
 fn open_to_all(path: &str, req: &Request) -> bool {
-    matches!(path, "/healthz" | "/readyz" | "/openapi.json")
+    matches!(path, "/healthz" | "/readyz" | "/health/" | "/docs" | "/openapi.json")
         || page::ASSETS.iter().any(|a| a.path == path)
         || (path == "/" && req.method() == Method::GET && page::wants_html(req.headers()))
 }

@@ -2,19 +2,24 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use super::problem::Problem;
 use super::settings::IndexSource;
 use crate::embed::Encoder;
 use crate::error::{Error, Result};
 use crate::index::{IndexDir, Snapshot};
+use crate::novelty::{Calibration, Recall};
 
 /// A served index.
 pub struct Served {
     pub name: String,
     pub path: PathBuf,
     pub encoder: Option<Arc<dyn Encoder>>,
+    /// The human reference of novelty.
+    pub calibration: Option<Arc<Calibration>>,
+    /// A generation, and the recall of the semantic search measured on it.
+    pub(super) measured: Mutex<Option<(u64, Vec<Recall>)>>,
     snapshot: RwLock<Arc<Snapshot>>,
     reloads: AtomicU64,
     reload_errors: AtomicU64,
@@ -35,6 +40,8 @@ impl Served {
             name: source.name.clone(),
             path: source.path.clone(),
             encoder: source.encoder.clone(),
+            calibration: source.calibration.clone(),
+            measured: Mutex::default(),
             snapshot: RwLock::new(Arc::new(snapshot)),
             reloads: AtomicU64::new(0),
             reload_errors: AtomicU64::new(0),
@@ -127,11 +134,11 @@ pub fn name_of(path: &Path) -> String {
 fn check_name(name: &str) -> Result<()> {
     let plain =
         !name.is_empty() && name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    // The native API has one path segment that is no index.
-    if !plain || name.starts_with('.') || name == "indexes" {
+    // The first path segments that are no index.
+    if !plain || name.starts_with('.') || ["indexes", "v1", "page"].contains(&name) {
         return Err(Error::invalid_hint(
             format!("{name:?} cannot name an index"),
-            "use letters, digits, `-`, `_` and `.`; `indexes` is taken",
+            "use letters, digits, `-`, `_` and `.`; `indexes`, `v1` and `page` are taken",
         ));
     }
     Ok(())

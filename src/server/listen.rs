@@ -98,18 +98,22 @@ impl Bound {
     }
 }
 
-/// Looks for new generations for as long as it runs.
+/// Looks for new generations for as long as it runs, and measures the recall of each.
 async fn reload(app: Arc<App>) {
+    let probes = app.settings.probes;
     loop {
-        tokio::time::sleep(app.settings.poll).await;
         for served in app.indexes.iter() {
             let served = served.clone();
             let _ = tokio::task::spawn_blocking(move || {
                 if let Err(e) = served.reload() {
                     tracing::warn!("{}: the old generation stays: {e}", served.name);
                 }
+                if let Err(e) = served.measure(probes) {
+                    tracing::warn!("{}: recall could not be measured: {e}", served.name);
+                }
             })
             .await;
         }
+        tokio::time::sleep(app.settings.poll).await;
     }
 }

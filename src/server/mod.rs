@@ -4,7 +4,8 @@
 //! - [`indexes`]: the served indexes by name; a new generation replaces the snapshot under running queries.
 //! - [`work`]: blocking queries on their own threads, with limits on time and on how many run at once.
 //! - [`request`], [`problem`], [`redact`]: bodies in, errors out, text withheld.
-//! - [`native`]: `/v1/…`.
+//! - [`native`]: `/v1/…`; [`novelty`]: its query against human writing.
+//! - [`infinigram`], [`olmotrace`]: the interfaces existing clients speak, over [`passages`].
 //! - [`metrics`], [`guard`]: histograms, access log, bearer token; [`listen`]: connections; [`page`]: the page's files.
 //!
 //! Invariants: a request works on one snapshot from start to end; no input makes the process panic or allocate without limit; an
@@ -12,10 +13,14 @@
 
 mod guard;
 mod indexes;
+mod infinigram;
 mod listen;
 mod metrics;
 mod native;
+mod novelty;
+mod olmotrace;
 mod page;
+mod passages;
 mod problem;
 mod redact;
 mod request;
@@ -62,7 +67,10 @@ impl App {
 /// All routes over `app`.
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
-        .route("/", get(page::root))
+        .route("/", get(page::root).post(infinigram::answer))
+        .route("/indexes", get(page::names))
+        .route("/health/", get(olmotrace::health))
+        .route("/{index}/attribution", post(olmotrace::attribution))
         .route("/v1/indexes", get(native::indexes))
         .route("/v1/{index}", get(native::index))
         .route("/v1/{index}/count", post(native::count))
@@ -70,10 +78,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/{index}/next", post(native::next))
         .route("/v1/{index}/trace", post(native::trace))
         .route("/v1/{index}/neighbors", post(native::neighbors))
+        .route("/v1/{index}/novelty", post(novelty::novelty))
         .route("/v1/{index}/document", get(native::document))
         .route("/healthz", get(metrics::healthz))
         .route("/readyz", get(metrics::readyz))
         .route("/metrics", get(metrics::metrics))
+        .route("/docs", get(page::docs))
         .route("/openapi.json", get(page::openapi));
     for asset in page::ASSETS {
         router = router.route(asset.path, get(move || page::asset(asset)));

@@ -32,10 +32,10 @@ struct Answer<'a, T> {
     answer: T,
 }
 
-type Handled = Result<Response, Problem>;
+pub(super) type Handled = Result<Response, Problem>;
 
 /// Runs `query` on a snapshot of the index `name` and sends what it returns.
-async fn answer<T: Serialize>(
+pub(super) async fn answer<T: Serialize>(
     app: &Arc<App>,
     name: &str,
     cost: Cost,
@@ -55,7 +55,7 @@ async fn answer<T: Serialize>(
     Ok(json(body))
 }
 
-fn json(body: Vec<u8>) -> Response {
+pub(super) fn json(body: Vec<u8>) -> Response {
     (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
@@ -100,7 +100,7 @@ fn sought(
     }
 }
 
-fn check_chars(what: &str, text: &str, limit: usize) -> Result<(), Problem> {
+pub(super) fn check_chars(what: &str, text: &str, limit: usize) -> Result<(), Problem> {
     // A character has at most four bytes, so most texts need no counting.
     if text.len() > limit && text.chars().count() > limit {
         return Err(Problem::invalid(format!("`{what}` is longer than the limit of {limit} characters")));
@@ -108,7 +108,7 @@ fn check_chars(what: &str, text: &str, limit: usize) -> Result<(), Problem> {
     Ok(())
 }
 
-fn at_most(what: &str, given: usize, limit: usize) -> Result<(), Problem> {
+pub(super) fn at_most(what: &str, given: usize, limit: usize) -> Result<(), Problem> {
     if given > limit { Err(Problem::invalid(format!("`{what}` is {given}, the limit is {limit}"))) } else { Ok(()) }
 }
 

@@ -37,10 +37,15 @@ pub const ASSETS: &[Asset] = &[
     asset!("trace.js", JS),
     asset!("search.js", JS),
     asset!("neighbors.js", JS),
+    asset!("novelty.js", JS),
+    asset!("charts.js", JS),
+    asset!("contamination.js", JS),
     asset!("index.js", JS),
+    asset!("docs.js", JS),
 ];
 
 const INDEX_HTML: &str = include_str!("page/index.html");
+const DOCS_HTML: &str = include_str!("page/docs.html");
 
 /// Scripts, styles and requests of this origin only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -53,15 +58,24 @@ pub fn wants_html(headers: &HeaderMap) -> bool {
 /// `GET /`: the page for a browser, the names of the indexes for a program (as infini-gram's server answers).
 pub async fn root(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     if wants_html(&headers) {
-        let headers = [
-            (header::CONTENT_TYPE, HTML),
-            (header::CONTENT_SECURITY_POLICY, POLICY),
-            (header::REFERRER_POLICY, "no-referrer"),
-            (header::VARY, "Accept"),
-        ];
-        return (headers, INDEX_HTML).into_response();
+        return html(INDEX_HTML);
     }
     names(State(app)).await
+}
+
+/// `GET /docs`: the description of the API, for people.
+pub async fn docs() -> Response {
+    html(DOCS_HTML)
+}
+
+fn html(body: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HTML),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::VARY, "Accept"),
+    ];
+    (headers, body).into_response()
 }
 
 /// The names of the indexes.

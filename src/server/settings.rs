@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::embed::Encoder;
+use crate::novelty::Calibration;
 
 /// An index to serve.
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub struct IndexSource {
     pub path: PathBuf,
     /// The encoder its vectors were made with; without it, there are no neighbours.
     pub encoder: Option<Arc<dyn Encoder>>,
+    /// The human reference its novelty is measured against.
+    pub calibration: Option<Arc<Calibration>>,
 }
 
 /// Settings of a server.
@@ -32,6 +35,8 @@ pub struct Settings {
     pub allow_origin: Option<String>,
     /// How often to look for a new generation.
     pub poll: Duration,
+    /// Passages a window length and edit level that measure the recall of the semantic search, in the background; 0: none.
+    pub probes: usize,
 }
 
 /// Limits on every input. All are inclusive.
@@ -97,6 +102,7 @@ impl Settings {
             redact: false,
             allow_origin: None,
             poll: Duration::from_secs(5),
+            probes: 10,
         }
     }
 }

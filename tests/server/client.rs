@@ -37,7 +37,7 @@ pub fn build(path: &Path, file: &str, documents: &[(&str, &str)]) {
 }
 
 pub fn settings(name: &str, path: &Path) -> IndexSource {
-    IndexSource { name: name.into(), path: path.to_path_buf(), encoder: None }
+    IndexSource { name: name.into(), path: path.to_path_buf(), encoder: None, calibration: None }
 }
 
 /// A server in a thread of this process, on the index `small`.

@@ -3,13 +3,15 @@
 // #trace?index=NAME&text=… : a link reproduces what is on the screen, and never leaves the browser in a request line.
 
 import * as api from "./api.js";
+import * as contamination from "./contamination.js";
 import { el, failure, field } from "./dom.js";
 import * as indexView from "./index.js";
 import * as neighbors from "./neighbors.js";
+import * as novelty from "./novelty.js";
 import * as search from "./search.js";
 import * as trace from "./trace.js";
 
-const VIEWS = { trace, search, neighbors, index: indexView };
+const VIEWS = { trace, search, neighbors, novelty, contamination, index: indexView };
 const view = document.getElementById("view");
 const tabs = document.getElementById("tabs");
 const pick = document.getElementById("index");

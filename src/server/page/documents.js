@@ -3,17 +3,26 @@
 import * as api from "./api.js";
 import { bytesOf, el, failure, number } from "./dom.js";
 
+/** Characters of context that cards ask for. */
+export const CONTEXT = 120;
+
+// Whether text was left out before and after an occurrence.
+const cutBefore = (o) => o.before && o.start_byte > new TextEncoder().encode(o.before).length;
+const cutAfter = (o) => [...(o.after ?? "")].length >= CONTEXT;
+
 /** A document with its occurrences. */
-export function card(index, d, { redacted = false } = {}) {
+export function card(index, d, { redacted = false, more = 0, near, action } = {}) {
   const open = (o) => () => show(index, d, o);
   return el("article.card", {},
-    el("h3", {}, d.id),
-    el("p.meta", {}, `${d.path}, record ${number(d.record + 1)}`, d.count > 1 ? ` · ${number(d.count)} occurrences` : ""),
+    el("div.bar", {}, el("h3", {}, d.id), action),
+    el("p.meta", {}, d.path, d.record === undefined ? "" : `, record ${number(d.record + 1)}`, d.count > 1 ? ` · ${number(d.count)} occurrences` : "",
+      near === undefined ? "" : ` · cosine ${near.toFixed(2)}`),
     redacted ? el("p.meta", {}, "This server withholds the text.") : null,
     d.occurrences.map((o) =>
       el("p.snippet", {},
-        o.before ? "…" + o.before : "", el("mark", {}, o.text), o.after ? o.after + "…" : "", " ",
-        el("button.quiet", { type: "button", onclick: open(o), "aria-label": `Open ${d.id} at byte ${o.start_byte}` }, "Open"))));
+        cutBefore(o) ? "…" : "", o.before ?? "", el("mark", {}, o.text), o.after ?? "", cutAfter(o) ? "…" : "", " ",
+        el("button.quiet", { type: "button", onclick: open(o), "aria-label": `Open ${d.id} at byte ${o.start_byte}` }, "Open"))),
+    more ? el("p.meta", {}, `and ${number(more)} more`) : null);
 }
 
 /** Opens a document around a byte range. */

@@ -17,7 +17,10 @@ export function el(spec, attributes = {}, ...children) {
 
 export const number = (n) => Number(n).toLocaleString("en-US");
 
-export const percent = (x) => (100 * x).toFixed(x < 0.1 ? 1 : 0) + " %";
+/** count(2, "span") is "2 spans". */
+export const count = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
+
+export const percent = (x) => (100 * x).toFixed(x > 0 && x < 0.1 ? 1 : 0) + " %";
 
 /** Tells screen readers what happened. */
 export function say(text) {

@@ -1,8 +1,8 @@
 // Search: counts, boolean search with paging, and the distribution of the next token.
 
 import * as api from "./api.js";
-import { card } from "./documents.js";
-import { el, exports, failure, field, nothing, number, percent, say } from "./dom.js";
+import { CONTEXT, card } from "./documents.js";
+import { count, el, exports, failure, field, nothing, number, percent, say } from "./dom.js";
 
 export const title = "Search";
 
@@ -43,13 +43,13 @@ export function render(view, { index, info, state, go }) {
   async function find() {
     const offset = Number(state.offset || 0);
     const what = kind.value === "boolean" ? { expression: state.q, ...(state.window ? { window: Number(state.window) } : {}) } : { query: state.q };
-    const r = await api.ask(index, "find", { ...what, offset, limit: PAGE, context: 120 });
-    say(`${r.count} occurrences in ${r.documents} documents`);
+    const r = await api.ask(index, "find", { ...what, offset, limit: PAGE, context: CONTEXT });
+    say(`${count(r.count, "occurrence")} in ${count(r.documents, "document")}`);
     if (!r.count) return [nothing("Nothing found", `${state.q} does not occur in ${index}, generation ${r.generation} (${number(info.documents)} documents). This search is exact: its recall is 1.`)];
     const page = (to, label) => el("button", { type: "button", onclick: () => go({ ...state, offset: to }) }, label);
     const rows = () => r.found.flatMap((d) => d.occurrences.map((o) => ({ id: d.id, path: d.path, record: d.record, start_byte: o.start_byte, end_byte: o.end_byte, before: o.before, text: o.text, after: o.after })));
     return [
-      el("div.bar", {}, el("h2", {}, `${number(r.count)} occurrences in ${number(r.documents)} documents`), exports("search", r, rows)),
+      el("div.bar", {}, el("h2", {}, `${count(r.count, "occurrence")} in ${count(r.documents, "document")}`), exports("search", r, rows)),
       el("div.cards", {}, r.found.map((d) => card(index, d, { redacted: info.redacted }))),
       el("nav.pages", { "aria-label": "Pages" }, offset > 0 ? page(Math.max(0, offset - PAGE), "Previous") : null,
         el("span.meta", {}, `Documents ${number(offset + 1)} to ${number(offset + r.found.length)}`),
@@ -64,7 +64,7 @@ export function render(view, { index, info, state, go }) {
     const most = r.tokens[0].probability || 1;
     const rows = () => r.tokens.map((t) => ({ id: t.id, token: t.token, count: t.count, probability: t.probability }));
     return [
-      el("div.bar", {}, el("h2", {}, `After the last ${r.effective_n} tokens, which occur ${number(r.prompt_count)} times`), exports("next", r, rows)),
+      el("div.bar", {}, el("h2", {}, `After the last ${r.effective_n} tokens, which occur ${r.prompt_count === 1 ? "once" : `${number(r.prompt_count)} times`}`), exports("next", r, rows)),
       el("table.bars", {}, el("thead", {}, el("tr", {}, ["Token", "Count", "Share", ""].map((h) => el("th", { scope: "col" }, h)))),
         el("tbody", {}, r.tokens.map((t) => el("tr", {}, el("th", { scope: "row" }, el("code", {}, JSON.stringify(t.token).slice(1, -1))), el("td", {}, number(t.count)), el("td", {}, percent(t.probability)),
           el("td", {}, el("progress", { max: most, value: t.probability, "aria-label": `${t.token}: ${percent(t.probability)}` })))))),

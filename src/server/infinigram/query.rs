@@ -1,0 +1,221 @@
+//! infini-gram's queries: text or ids, an n-gram or clauses of alternatives, within its server's limits; and where a query with clauses occurs.
+
+use serde_json::{Value, json};
+
+use super::{Refused, Result};
+use crate::index::{DocumentRef, Snapshot};
+use crate::query::Ngram;
+use crate::shard::Shard;
+use crate::suffix::{SuffixView, Token};
+use crate::tokenize::TokenizerKind;
+use crate::with_view;
+
+const MAX_CHARS: usize = 1000;
+const MAX_TOKENS: usize = 500;
+const MAX_CLAUSES: usize = 4;
+const MAX_TERMS: usize = 4;
+/// Positions of a clause that are listed; a more frequent one is looked for around the anchor's.
+const LISTED: usize = 1_000_000;
+
+/// A query: an n-gram, or clauses of alternatives.
+pub(super) enum Query {
+    Simple(Ngram),
+    Cnf(Vec<Vec<Ngram>>),
+}
+
+pub(super) fn ids_of(ngram: &Ngram) -> Value {
+    match ngram {
+        Ngram::Ids(ids) => ids.clone().into(),
+        // Each shard numbers its own terms.
+        Ngram::Terms(_) => json!([]),
+    }
+}
+
+pub(super) fn tokens_of(snapshot: &Snapshot, ngram: &Ngram) -> Value {
+    match ngram {
+        Ngram::Ids(ids) => ids.iter().map(|&id| printable(snapshot, id)).collect(),
+        Ngram::Terms(terms) => terms.clone().into(),
+    }
+}
+
+/// A token as its vocabulary prints it: byte-level BPE has a character for each byte, white space and control bytes shifted to U+0100
+/// and up in byte order, so that a leading space shows as `Ġ`.
+pub(super) fn printable(snapshot: &Snapshot, id: u32) -> String {
+    let TokenizerKind::Closed(t) = &snapshot.tokenizer.kind else { return String::new() };
+    if !matches!(snapshot.manifest.tokenizer.kind.as_str(), "gpt2" | "cl100k" | "o200k") {
+        return snapshot.token_text(id);
+    }
+    let shown = |b: u8| matches!(b, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+    t.token_bytes(id)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|b| {
+            let hidden = (0..b).filter(|&x| !shown(x)).count() as u32;
+            char::from_u32(if shown(b) { u32::from(b) } else { 0x100 + hidden }).unwrap_or('\u{FFFD}')
+        })
+        .collect()
+}
+
+/// Tokens of a text. Vocabularies that write the space before a word into its token get one before the first word, too.
+fn tokenized(snapshot: &Snapshot, text: &str) -> Result<Ngram> {
+    if let (TokenizerKind::Closed(t), false) = (&snapshot.tokenizer.kind, text.is_empty()) {
+        let (mut spaced, mut plain) = (Vec::new(), Vec::new());
+        t.encode(" a", &mut spaced)?;
+        t.encode("a", &mut plain)?;
+        if spaced.len() == 1 && spaced != plain {
+            return Ok(snapshot.ngram(&format!(" {text}"))?);
+        }
+    }
+    Ok(snapshot.ngram(text)?)
+}
+
+pub(super) fn of_text(snapshot: &Snapshot, text: &Value) -> Result<Query> {
+    let text = text.as_str().ok_or_else(|| Refused::Value("query must be a string!".into()))?;
+    if text.chars().count() > MAX_CHARS {
+        return Err(Refused::Value(format!("Please limit your input to <= {MAX_CHARS} characters!")));
+    }
+    let query = if text.contains(" AND ") || text.contains(" OR ") {
+        let clause = |c: &str| c.split(" OR ").map(|t| tokenized(snapshot, t)).collect::<Result<Vec<_>>>();
+        Query::Cnf(text.split(" AND ").map(clause).collect::<Result<_>>()?)
+    } else {
+        Query::Simple(tokenized(snapshot, text)?)
+    };
+    within_limits(query)
+}
+
+pub(super) fn of_ids(snapshot: &Snapshot, ids: &Value) -> Result<Query> {
+    let shape = || Refused::Value("query_ids must be a list of integers, or a triply-nested list of integers!".into());
+    let ngram = |v: &Value| -> Result<Ngram> {
+        let list = v.as_array().ok_or_else(shape)?;
+        if list.len() > MAX_TOKENS {
+            return Err(Refused::Value(format!("Please limit your input to <= {MAX_TOKENS} tokens!")));
+        }
+        if list.iter().any(|x| !x.is_i64() && !x.is_u64()) {
+            return Err(shape());
+        }
+        let ids: Option<Vec<u32>> = list.iter().map(|x| x.as_u64().and_then(|x| u32::try_from(x).ok())).collect();
+        let out_of_range = || Refused::Value("Some item(s) in your query_ids are out-of-range!".into());
+        let ids = ids.ok_or_else(out_of_range)?;
+        if ids.contains(&65535) && snapshot.manifest.tokenizer.vocab.is_some_and(|v| v <= 65535) {
+            return Err(Refused::Value("the document separator, 65535, cannot be part of a query".into()));
+        }
+        snapshot.ngram_of_ids(&ids).map_err(|e| {
+            if matches!(snapshot.tokenizer.kind, TokenizerKind::Closed(_)) { out_of_range() } else { e.into() }
+        })
+    };
+    let list = ids.as_array().ok_or_else(shape)?;
+    let query = if list.iter().all(|x| x.is_i64() || x.is_u64()) {
+        Query::Simple(ngram(ids)?)
+    } else {
+        if list.len() > MAX_CLAUSES || list.iter().any(|c| c.as_array().is_some_and(|c| c.len() > MAX_TERMS)) {
+            return Err(too_many());
+        }
+        let clause = |c: &Value| c.as_array().ok_or_else(shape)?.iter().map(ngram).collect::<Result<Vec<_>>>();
+        Query::Cnf(list.iter().map(clause).collect::<Result<_>>()?)
+    };
+    within_limits(query)
+}
+
+fn too_many() -> Refused {
+    Refused::Value(format!(
+        "Please enter at most {MAX_CLAUSES} disjunctive clauses, and at most {MAX_TERMS} terms in each disjunctive clause!"
+    ))
+}
+
+fn within_limits(query: Query) -> Result<Query> {
+    let tokens = match &query {
+        Query::Simple(n) => n.len(),
+        Query::Cnf(clauses) => {
+            if clauses.len() > MAX_CLAUSES || clauses.iter().any(|c| c.len() > MAX_TERMS) {
+                return Err(too_many());
+            }
+            clauses.iter().flatten().map(Ngram::len).sum()
+        }
+    };
+    if tokens > MAX_TOKENS {
+        return Err(Refused::Value(format!("Please limit your input to <= {MAX_TOKENS} tokens!")));
+    }
+    Ok(query)
+}
+
+/// The text of an n-gram that is part of a query.
+pub(super) fn plain(snapshot: &Snapshot, ngram: &Ngram) -> String {
+    match (ngram, &snapshot.tokenizer.kind) {
+        (Ngram::Ids(ids), TokenizerKind::Closed(t)) => {
+            let bytes: Vec<u8> = ids.iter().flat_map(|&id| t.token_bytes(id).unwrap_or_default()).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        (Ngram::Terms(terms), _) => terms.join(" "),
+        _ => String::new(),
+    }
+}
+
+/// Positions of the rarest clause's n-grams that have every other clause within `near` tokens in the same document, by shard.
+///
+/// Cost: a read an occurrence of the rarest clause and of the others up to [`LISTED`]; beyond, a scan of the tokens around.
+pub(super) fn positions(
+    snapshot: &Snapshot,
+    clauses: &[Vec<Ngram>],
+    near: usize,
+    limit: usize,
+) -> Result<Vec<Vec<u64>>> {
+    if clauses.is_empty() || clauses.iter().any(|c| c.is_empty() || c.iter().any(Ngram::is_empty)) {
+        return Err(Refused::Value("Please provide a non-empty query in every clause!".into()));
+    }
+    let counts: Vec<u64> = clauses.iter().map(|c| c.iter().map(|n| snapshot.count(n)).sum()).collect();
+    let anchor = (0..counts.len()).min_by_key(|&i| counts[i]).unwrap_or(0);
+    if counts[anchor] > limit as u64 {
+        return Err(Refused::Value(format!(
+            "the rarest clause occurs {} times, more than the {limit} this server lists",
+            counts[anchor]
+        )));
+    }
+    let each = snapshot.shards.iter().enumerate();
+    Ok(each
+        .map(|(number, shard)| with_view!(shard.exact, v => positions_in(snapshot, number, shard, v, clauses, anchor, near)))
+        .collect())
+}
+
+fn positions_in<T: Token>(
+    snapshot: &Snapshot,
+    number: usize,
+    shard: &Shard,
+    view: SuffixView<T>,
+    clauses: &[Vec<Ngram>],
+    anchor: usize,
+    near: usize,
+) -> Vec<u64> {
+    // A term the shard does not know resolves to the separator, which is no part of any document.
+    let known = |n: &Vec<T>| n.iter().all(|t| t.id() < shard.separator());
+    let resolved: Vec<Vec<Vec<T>>> =
+        clauses.iter().map(|c| c.iter().map(|n| n.resolve(shard)).filter(known).collect()).collect();
+    let listed = |clause: &[Vec<T>], most: usize| -> Option<Vec<u64>> {
+        let intervals: Vec<_> = clause.iter().map(|n| view.interval(n)).collect();
+        if intervals.iter().map(|r| r.len()).sum::<usize>() > most {
+            return None;
+        }
+        let mut list: Vec<u64> = intervals.into_iter().flatten().map(|rank| view.position(rank) as u64).collect();
+        list.sort_unstable();
+        list.dedup();
+        Some(list)
+    };
+    let mut found = listed(&resolved[anchor], usize::MAX).unwrap_or_default();
+    let tokens = view.tokens();
+    for (_, clause) in resolved.iter().enumerate().filter(|(i, _)| *i != anchor) {
+        let list = listed(clause, LISTED);
+        found.retain(|&p| {
+            let Some(document) = shard.documents.document_at(p) else { return false };
+            let range = shard.documents.token_range(document).unwrap_or(p..p + 1);
+            let (from, to) = (p.saturating_sub(near as u64).max(range.start), (p + near as u64 + 1).min(range.end));
+            match &list {
+                Some(list) => list[list.partition_point(|&q| q < from)..].first().is_some_and(|&q| q < to),
+                None => (from as usize..to as usize).any(|q| clause.iter().any(|n| tokens[q..].starts_with(n))),
+            }
+        });
+    }
+    found.retain(|&p| {
+        let document = shard.documents.document_at(p);
+        document.is_some_and(|document| !snapshot.is_removed(DocumentRef { shard: number as u32, document }))
+    });
+    found
+}

@@ -1,0 +1,183 @@
+//! `POST /v1/{index}/novelty`: un-attributability of texts, with the human reference they are measured against and the recall of the
+//! search that says "nothing found".
+//!
+//! The reference is the calibration the index is served with; without one, or when it belongs to another generation, scores come
+//! without r and p and the answer says why. Recall is measured on planted probes in the background, once a generation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::native::{Handled, answer, at_most, check_chars};
+use super::problem::Problem;
+use super::request::JsonBody;
+use super::work::Cost;
+use super::{App, Served};
+use crate::error::Result;
+use crate::novelty::assess::{Assessed, assess};
+use crate::novelty::{Calibration, Recall, Score, Scorer, Settings, Text};
+
+/// Bytes of chunk states a request may keep.
+const MEMORY: usize = 64 << 20;
+/// Texts in a request.
+const TEXTS: usize = 32;
+/// Scores of the reference an answer lists for each length, at most; a larger population is thinned to quantiles.
+const LISTED: usize = 400;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoveltyRequest {
+    text: Option<String>,
+    texts: Option<Vec<NamedText>>,
+    windows: Option<Vec<usize>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedText {
+    id: Option<String>,
+    text: String,
+    /// Id of the corpus document it was taken from, which is then left out.
+    source: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Judged {
+    assessed: Vec<Assessed>,
+    #[serde(flatten)]
+    score: Score,
+}
+
+/// The human reference at one window length.
+#[derive(Serialize)]
+struct Reference {
+    texts: usize,
+    median: Option<f64>,
+    /// Scores in ascending order, or quantiles of them.
+    scores: Vec<f64>,
+}
+
+#[derive(Serialize)]
+struct Novelty {
+    texts: Vec<Judged>,
+    settings: Settings,
+    /// By window length.
+    reference: BTreeMap<usize, Reference>,
+    /// Null until it is measured.
+    recall: Option<Vec<Recall>>,
+    warnings: Vec<String>,
+}
+
+/// `POST /v1/{index}/novelty`
+pub async fn novelty(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    JsonBody(r): JsonBody<NoveltyRequest>,
+) -> Handled {
+    answer(&app, &name, Cost::Expensive, move |app, served, snapshot| {
+        let texts = match (r.text, r.texts) {
+            (Some(text), None) => vec![Text { id: "text".into(), text, source: None }],
+            (None, Some(texts)) => {
+                let named = |(i, t): (usize, NamedText)| Text {
+                    id: t.id.unwrap_or_else(|| i.to_string()),
+                    text: t.text,
+                    source: t.source,
+                };
+                texts.into_iter().enumerate().map(named).collect()
+            }
+            _ => return Err(Problem::invalid("give exactly one of `text` and `texts`")),
+        };
+        at_most("texts", texts.len(), TEXTS)?;
+        if texts.is_empty() {
+            return Err(Problem::invalid("`texts` is empty"));
+        }
+        for t in &texts {
+            check_chars("text", &t.text, app.settings.limits.query_chars)?;
+        }
+        let Some(encoder) = &served.encoder else {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                "no-embeddings",
+                "No embeddings",
+                format!("the index {} is served without an encoder", served.name),
+            )
+            .hint("build it with --encoder NAME, and let the server find that encoder"));
+        };
+        let mut warnings = Vec::new();
+        let mut settings = served.calibration.as_ref().map_or_else(Settings::default, |c| c.settings.clone());
+        if let Some(mut windows) = r.windows {
+            at_most("windows", windows.len(), 8)?;
+            windows.sort_unstable();
+            windows.dedup();
+            at_most("windows", windows.last().copied().unwrap_or(0), 2000)?;
+            settings.windows = windows;
+        }
+        let calibration = match &served.calibration {
+            None => {
+                warnings.push(
+                    "this index is served without a calibration: scores have nothing human to be compared with".into(),
+                );
+                None
+            }
+            Some(c) => match c.check(snapshot, &settings) {
+                Ok(()) => Some(&**c),
+                Err(e) => {
+                    warnings.push(e.to_string());
+                    None
+                }
+            },
+        };
+        if let Some(c) = calibration {
+            warnings.extend(c.warnings(0.01));
+        }
+        let mut scorer = Scorer::new(snapshot, &**encoder, settings, MEMORY)?;
+        let scores = scorer.score(&texts)?;
+        let assessed = assess(&scores, calibration);
+        Ok(Novelty {
+            texts: assessed.into_iter().zip(scores).map(|(assessed, score)| Judged { assessed, score }).collect(),
+            settings: scorer.settings.clone(),
+            reference: calibration.map(reference).unwrap_or_default(),
+            recall: served.recall(snapshot.manifest.generation),
+            warnings,
+        })
+    })
+    .await
+}
+
+fn reference(calibration: &Calibration) -> BTreeMap<usize, Reference> {
+    let of = |scores: &[f64]| Reference {
+        texts: scores.len(),
+        median: crate::novelty::statistics::median(scores),
+        scores: if scores.len() <= LISTED {
+            scores.to_vec()
+        } else {
+            (0..LISTED).map(|i| scores[i * (scores.len() - 1) / (LISTED - 1)]).collect()
+        },
+    };
+    calibration.scores.iter().map(|(&length, scores)| (length, of(scores))).collect()
+}
+
+impl Served {
+    /// Recall of the search as measured on `generation`, if it was.
+    fn recall(&self, generation: u64) -> Option<Vec<Recall>> {
+        let measured = self.measured.lock().unwrap_or_else(|e| e.into_inner());
+        measured.as_ref().filter(|m| m.0 == generation).map(|m| m.1.clone())
+    }
+
+    /// Measures recall with `probes` passages a window length and edit level, unless this generation's is known.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub(super) fn measure(&self, probes: usize) -> Result<()> {
+        let snapshot = self.snapshot();
+        let generation = snapshot.manifest.generation;
+        let (Some(encoder), None, 1..) = (&self.encoder, self.recall(generation), probes) else { return Ok(()) };
+        let settings = self.calibration.as_ref().map_or_else(Settings::default, |c| c.settings.clone());
+        let recall = Scorer::new(&snapshot, &**encoder, settings, MEMORY)?.probe(probes, 42)?;
+        *self.measured.lock().unwrap_or_else(|e| e.into_inner()) = Some((generation, recall));
+        Ok(())
+    }
+}
