@@ -176,7 +176,8 @@ impl Served {
         let generation = snapshot.manifest.generation;
         let (Some(encoder), None, 1..) = (&self.encoder, self.recall(generation), probes) else { return Ok(()) };
         let settings = self.calibration.as_ref().map_or_else(Settings::default, |c| c.settings.clone());
-        let recall = Scorer::new(&snapshot, &**encoder, settings, MEMORY)?.probe(probes, 42)?;
+        let lengths = settings.windows.clone();
+        let recall = Scorer::new(&snapshot, &**encoder, settings, MEMORY)?.probe(&lengths, probes, 42, &mut |_| ())?;
         *self.measured.lock().unwrap_or_else(|e| e.into_inner()) = Some((generation, recall));
         Ok(())
     }
