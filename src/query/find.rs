@@ -6,6 +6,7 @@ use super::Ngram;
 use crate::error::Result;
 use crate::index::{DocumentRef, Snapshot};
 use crate::shard::Shard;
+use crate::suffix::Token;
 use crate::tokenize::{ByteSpan, TokenizerKind};
 use crate::with_view;
 
@@ -140,27 +141,46 @@ impl Snapshot {
     }
 
     /// A document with its occurrences.
+    ///
+    /// Cost: where tokens tile the text, adding up the lengths of those before the occurrence and reading the text around it;
+    /// otherwise reading and tokenising the whole text.
     pub(super) fn found(&self, group: &Group, options: &FindOptions) -> Result<FoundDocument> {
         let document = group.document;
-        let shard = &self.shards[document.shard as usize];
-        let stored = shard.documents.get(document.document)?;
+        let documents = &self.shards[document.shard as usize].documents;
         let shown = &group.ranges[..group.ranges.len().min(options.per_document)];
-        let bytes = self.byte_ranges(&stored.text, shown)?;
-        let occurrences = shown
-            .iter()
-            .zip(bytes)
-            .map(|(range, bytes)| {
-                let (before, after) = context(&stored.text, &bytes, options.context);
-                Occurrence {
-                    token: range.start as u64,
-                    before: stored.text[before].to_string(),
-                    text: stored.text[bytes.clone()].to_string(),
-                    after: stored.text[after].to_string(),
-                    start_byte: bytes.start,
-                    end_byte: bytes.end,
-                }
-            })
-            .collect();
+        let (stored, occurrences) = match self.tiled_ranges(document, shown)? {
+            Some(bytes) => {
+                let around = |(range, bytes): (&Range<usize>, Range<usize>)| {
+                    // A character has at most four bytes.
+                    let margin = options.context.saturating_mul(4);
+                    let length = documents.text_len(document.document)?;
+                    let wide = bytes.start.saturating_sub(margin)..bytes.end.saturating_add(margin).min(length);
+                    let (text, from) = documents.text_range(document.document, wide)?;
+                    // A token may be a part of a character: whole characters are shown.
+                    let (mut start, mut end) = (bytes.start - from.start, bytes.end - from.start);
+                    while !text.is_char_boundary(start) {
+                        start -= 1;
+                    }
+                    while !text.is_char_boundary(end) {
+                        end += 1;
+                    }
+                    let bytes = start..end;
+                    Ok(occurrence(&text, from.start, range.start, bytes, options.context))
+                };
+                let occurrences = shown.iter().zip(bytes).map(around).collect::<Result<Vec<_>>>()?;
+                (documents.get_without_text(document.document)?, occurrences)
+            }
+            None => {
+                let stored = documents.get(document.document)?;
+                let bytes = self.byte_ranges(&stored.text, shown)?;
+                let occurrences = shown
+                    .iter()
+                    .zip(bytes)
+                    .map(|(range, bytes)| occurrence(&stored.text, 0, range.start, bytes, options.context))
+                    .collect();
+                (stored, occurrences)
+            }
+        };
         Ok(FoundDocument {
             document,
             id: stored.id,
@@ -170,6 +190,29 @@ impl Snapshot {
             count: group.ranges.len() as u64,
             occurrences,
         })
+    }
+
+    /// The bytes of token ranges (by start) of a document, from the lengths of its tokens; `None` if they do not tile the text.
+    fn tiled_ranges(&self, document: DocumentRef, ranges: &[Range<usize>]) -> Result<Option<Vec<Range<usize>>>> {
+        let TokenizerKind::Closed(tokenizer) = &self.tokenizer.kind else { return Ok(None) };
+        let shard = &self.shards[document.shard as usize];
+        let tokens = shard.documents.token_range(document.document).unwrap_or(0..0);
+        let (mut token, mut byte) = (0, 0);
+        let mut out = Vec::with_capacity(ranges.len());
+        with_view!(shard.exact, v => {
+            let Some(stream) = v.tokens().get(tokens.start as usize..tokens.end as usize) else { return Ok(None) };
+            let length = |tokens: Range<usize>| -> Option<usize> {
+                stream.get(tokens)?.iter().map(|t| tokenizer.text_bytes(t.id())).sum()
+            };
+            for range in ranges {
+                let Some(before) = length(token..range.start) else { return Ok(None) };
+                let Some(inside) = length(range.clone()) else { return Ok(None) };
+                (token, byte) = (range.start, byte + before);
+                out.push(byte..byte + inside);
+            }
+        });
+        let end = shard.documents.text_len(document.document)?;
+        Ok(out.iter().all(|r| r.end <= end).then_some(out))
     }
 
     /// The original bytes of token ranges of a document's text. Cost: tokenises the text once.
@@ -187,6 +230,19 @@ impl Snapshot {
                 start..end.max(start)
             })
             .collect())
+    }
+}
+
+/// The occurrence at `bytes` of a part of a text that starts at byte `from` of it.
+fn occurrence(text: &str, from: usize, token: usize, bytes: Range<usize>, characters: usize) -> Occurrence {
+    let (before, after) = context(text, &bytes, characters);
+    Occurrence {
+        token: token as u64,
+        before: text[before].to_string(),
+        text: text[bytes.clone()].to_string(),
+        after: text[after].to_string(),
+        start_byte: from + bytes.start,
+        end_byte: from + bytes.end,
     }
 }
 

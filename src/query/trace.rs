@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use rand::SeedableRng;
 use rand::seq::index::sample;
+use rayon::prelude::*;
 
 use super::find::{FindOptions, FoundDocument, Group, token_range};
 use super::metrics;
@@ -221,20 +222,22 @@ impl Snapshot {
             kept.truncate((density * n as f64).ceil() as usize);
             kept.sort_by_key(|c| c.left);
         }
-        let mut spans = Vec::with_capacity(kept.len());
-        for c in kept {
-            let (start_byte, end_byte) = (bytes[c.left].start as usize, bytes[c.right - 1].end as usize);
-            spans.push(Span {
-                left: c.left,
-                right: c.right,
-                start_byte,
-                end_byte,
-                text: text[start_byte..end_byte].to_string(),
-                count: c.count,
-                unigram_logprob_sum: c.logprob,
-                documents: self.span_documents(&tokens.slice(c.left..c.right), options)?,
-            });
-        }
+        let spans = kept
+            .into_par_iter()
+            .map(|c| {
+                let (start_byte, end_byte) = (bytes[c.left].start as usize, bytes[c.right - 1].end as usize);
+                Ok(Span {
+                    left: c.left,
+                    right: c.right,
+                    start_byte,
+                    end_byte,
+                    text: text[start_byte..end_byte].to_string(),
+                    count: c.count,
+                    unigram_logprob_sum: c.logprob,
+                    documents: self.span_documents(&tokens.slice(c.left..c.right), options)?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
         let mut merged: Vec<[usize; 2]> = Vec::new();
         let mut reach = 0;
         for s in &spans {
@@ -375,26 +378,29 @@ impl Snapshot {
             let mut seen = HashSet::new();
             (0..tokens.len()).map(|i| tokens.slice(i..i + 1)).filter(|t| seen.insert(t.clone())).collect()
         };
-        let numbers: Vec<HashMap<u32, usize>> = self.shards.iter().map(|s| term_numbers(s, &terms)).collect();
-        let mut frequencies: Vec<(Vec<f64>, f64)> = Vec::with_capacity(out.len());
-        let mut containing = vec![0f64; terms.len()];
-        for d in &out {
-            let shard = &self.shards[d.document.shard as usize];
-            let numbers = &numbers[d.document.shard as usize];
-            let range = token_range(shard, d.document.document);
-            let length = range.len() as f64;
-            let mut frequency = vec![0f64; terms.len()];
-            with_view!(shard.exact, v => {
-                for t in v.tokens().get(range).unwrap_or(&[]) {
-                    if let Some(&term) = numbers.get(&t.id()) {
-                        frequency[term] += 1.0;
+        let numbers: Vec<Vec<u32>> = self.shards.iter().map(|s| term_numbers(s, &terms)).collect();
+        let frequencies: Vec<(Vec<f64>, f64)> = out
+            .par_iter()
+            .map(|d| {
+                let shard = &self.shards[d.document.shard as usize];
+                let numbers = &numbers[d.document.shard as usize];
+                let range = token_range(shard, d.document.document);
+                let length = range.len() as f64;
+                // One more for the tokens that are none of the text's.
+                let mut frequency = vec![0u32; terms.len() + 1];
+                with_view!(shard.exact, v => {
+                    for t in v.tokens().get(range).unwrap_or(&[]) {
+                        frequency[numbers.get(t.id() as usize).map_or(terms.len(), |&n| n as usize)] += 1;
                     }
-                }
-            });
-            for (n, f) in containing.iter_mut().zip(&frequency) {
+                });
+                (frequency[..terms.len()].iter().map(|&n| f64::from(n)).collect(), length)
+            })
+            .collect();
+        let mut containing = vec![0f64; terms.len()];
+        for (frequency, _) in &frequencies {
+            for (n, f) in containing.iter_mut().zip(frequency) {
                 *n += f64::from(*f > 0.0);
             }
-            frequencies.push((frequency, length));
         }
         let count = out.len() as f64;
         let average = (frequencies.iter().map(|f| f.1).sum::<f64>() / count.max(1.0)).max(1.0);
@@ -410,10 +416,16 @@ impl Snapshot {
     }
 }
 
-/// The number of each term, by the id `shard` gives it; terms it has not seen are left out.
-fn term_numbers(shard: &Shard, terms: &[Ngram]) -> HashMap<u32, usize> {
-    let ids = terms.iter().map(|t| t.resolve::<u32>(shard).first().copied().unwrap_or(shard.separator()));
-    ids.enumerate().filter(|(_, id)| *id < shard.separator()).map(|(number, id)| (id, number)).collect()
+/// The number of the term that each id of `shard` stands for; the number of terms for all others.
+fn term_numbers(shard: &Shard, terms: &[Ngram]) -> Vec<u32> {
+    let mut numbers = vec![terms.len() as u32; shard.separator() as usize + 1];
+    for (number, term) in terms.iter().enumerate() {
+        let id = term.resolve::<u32>(shard).first().copied().unwrap_or(shard.separator());
+        if let (true, Some(to)) = (id < shard.separator(), numbers.get_mut(id as usize)) {
+            *to = number as u32;
+        }
+    }
+    numbers
 }
 
 /// The maximal spans of a list of longest matches.

@@ -427,15 +427,31 @@ impl Documents {
         let (text, id, metadata) = (u64::from(record.text), u64::from(record.id), u64::from(record.metadata));
         let mut bytes = Vec::new();
         self.read(i, record.start, text + id + metadata, &mut bytes)?;
-        let metadata = match metadata {
-            0 => Default::default(),
-            _ => serde_json::from_slice(&bytes[(text + id) as usize..])
-                .map_err(|e| self.bad_record(i, format!("its metadata is no JSON object: {e}")))?,
-        };
+        let metadata = self.metadata(i, &bytes[(text + id) as usize..])?;
         bytes.truncate((text + id) as usize);
         let id = self.utf8(i, bytes.split_off(text as usize))?;
         let text = self.utf8(i, bytes)?;
         Ok(Document { id, text, path: self.path_name(i, record.path)?.to_string(), record: record.record, metadata })
+    }
+
+    /// All of document `i` but its text, of which not a block is read.
+    pub fn get_without_text(&self, i: u32) -> Result<StoredDocument> {
+        let record = *self.record(i)?;
+        let (id, metadata) = (u64::from(record.id), u64::from(record.metadata));
+        let mut bytes = Vec::new();
+        self.read(i, record.start.saturating_add(u64::from(record.text)), id + metadata, &mut bytes)?;
+        let metadata = self.metadata(i, &bytes[id as usize..])?;
+        bytes.truncate(id as usize);
+        let id = self.utf8(i, bytes)?;
+        let path = self.path_name(i, record.path)?.to_string();
+        Ok(Document { id, text: String::new(), path, record: record.record, metadata })
+    }
+
+    fn metadata(&self, i: u32, bytes: &[u8]) -> Result<serde_json::Map<String, serde_json::Value>> {
+        if bytes.is_empty() {
+            return Ok(Default::default());
+        }
+        serde_json::from_slice(bytes).map_err(|e| self.bad_record(i, format!("its metadata is no JSON object: {e}")))
     }
 
     /// The text of document `i`.

@@ -290,6 +290,10 @@ impl IdTokenizer for &'static BytePairTokenizer {
         self.tokens.get(id).map(<[u8]>::to_vec)
     }
 
+    fn text_bytes(&self, id: u32) -> Option<usize> {
+        self.tokens.get(id).map(<[u8]>::len)
+    }
+
     /// Special ids are counted: a query from elsewhere may name them.
     fn vocab(&self) -> u32 {
         self.tokens.len()

@@ -34,6 +34,10 @@ impl IdTokenizer for BytesTokenizer {
         u8::try_from(id).ok().map(|byte| vec![byte])
     }
 
+    fn text_bytes(&self, id: u32) -> Option<usize> {
+        (id < 256).then_some(1)
+    }
+
     fn vocab(&self) -> u32 {
         256
     }

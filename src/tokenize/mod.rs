@@ -59,6 +59,12 @@ pub trait IdTokenizer: Send + Sync {
     fn encode_spans(&self, text: &str, ids: &mut Vec<u32>, spans: &mut Vec<ByteSpan>) -> Result<()>;
     /// The bytes a token stands for (lossless for byte-level BPE), or `None` for an unknown id.
     fn token_bytes(&self, id: u32) -> Option<Vec<u8>>;
+    /// Bytes of text a token stands for, of tokenizers whose tokens laid end to end are the text: positions in it can then be
+    /// added up instead of tokenizing again. `None` of others, and of an unknown id.
+    fn text_bytes(&self, id: u32) -> Option<usize> {
+        let _ = id;
+        None
+    }
     /// Number of ids.
     fn vocab(&self) -> u32;
     /// Whether a token begins a word (it starts with white space, or with a non-alphanumeric character).
