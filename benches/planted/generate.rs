@@ -38,16 +38,18 @@ const GSM8K_WAYS: [&str; 11] = [
 pub fn planted(data: &Path, seed: u64) -> Outcome<(Vec<Document>, Truth)> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let hosts = hosts(data, &mut random)?;
-    let vocabulary: Vec<&str> =
-        hosts.iter().flat_map(|h| h.split_whitespace()).filter(|w| w.bytes().all(|b| b.is_ascii_alphabetic())).collect();
+    let vocabulary: Vec<&str> = hosts
+        .iter()
+        .flat_map(|h| h.split_whitespace())
+        .filter(|w| w.bytes().all(|b| b.is_ascii_alphabetic()))
+        .collect();
     let used: HashSet<(String, String)> =
         Truth::read(&data.join("planted/truth.jsonl"))?.0.into_values().filter_map(|p| p.item).collect();
     let benchmark = |name: &str| rows(&data.join(format!("benchmarks/{name}.jsonl.zst")));
     let mut plants: Vec<(String, Option<(String, String)>, String)> = Vec::new();
 
     let gsm8k = benchmark("gsm8k_test")?;
-    let mut order: Vec<usize> =
-        (0..gsm8k.len()).filter(|i| !used.contains(&("gsm8k".into(), i.to_string()))).collect();
+    let mut order: Vec<usize> = (0..gsm8k.len()).filter(|i| !used.contains(&("gsm8k".into(), i.to_string()))).collect();
     order.shuffle(&mut random);
     for (i, &number) in order.iter().enumerate() {
         let way = GSM8K_WAYS[i % GSM8K_WAYS.len()];
@@ -231,16 +233,20 @@ fn edited(text: &str, probability: f64, vocabulary: &[&str], random: &mut ChaCha
 }
 
 const NAMES: [&str; 16] = [
-    "Amara", "Bodhi", "Chiara", "Dmitri", "Esra", "Farid", "Giulia", "Hanna", "Ines", "Jovan", "Keiko", "Luca", "Mirela",
-    "Nadia", "Otto", "Petra",
+    "Amara", "Bodhi", "Chiara", "Dmitri", "Esra", "Farid", "Giulia", "Hanna", "Ines", "Jovan", "Keiko", "Luca",
+    "Mirela", "Nadia", "Otto", "Petra",
 ];
 
 /// Names and numbers replaced, each by the same new one throughout.
 fn swapped(text: &str, random: &mut ChaCha8Rng) -> String {
-    let starts_sentence = |at: usize| text[..at].trim_end().ends_with(['.', '?', '!', '\n']) || text[..at].trim().is_empty();
+    let starts_sentence =
+        |at: usize| text[..at].trim_end().ends_with(['.', '?', '!', '\n']) || text[..at].trim().is_empty();
     let mut names: Vec<String> = Vec::new();
-    let lower: HashSet<String> =
-        text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.starts_with(char::is_lowercase)).map(str::to_string).collect();
+    let lower: HashSet<String> = text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|w| w.starts_with(char::is_lowercase))
+        .map(str::to_string)
+        .collect();
     let mut at = 0;
     for word in text.split_inclusive(|c: char| !c.is_alphanumeric()) {
         let bare = word.trim_end_matches(|c: char| !c.is_alphanumeric());
@@ -282,8 +288,13 @@ fn multiple_choice(way: &str, row: &Value, random: &mut ChaCha8Rng) -> String {
     if way == "mcq_question_only" {
         return question.to_string();
     }
-    let mut choices: Vec<(usize, &str)> =
-        row["choices"].as_array().into_iter().flatten().enumerate().map(|(i, c)| (i, c.as_str().unwrap_or(""))).collect();
+    let mut choices: Vec<(usize, &str)> = row["choices"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(i, c)| (i, c.as_str().unwrap_or("")))
+        .collect();
     if way == "mcq_choices_permuted" {
         choices.shuffle(random);
     }

@@ -110,7 +110,8 @@ fn speed(data: &Path, results: &mut Results) -> Outcome<()> {
         let mut flagged = 0;
         for _ in 0..2 {
             let started = cpu_seconds();
-            flagged = texts.iter().map(|t| detector.text(t).map(|f| usize::from(!f.is_empty()))).sum::<Result<usize, _>>()?;
+            flagged =
+                texts.iter().map(|t| detector.text(t).map(|f| usize::from(!f.is_empty()))).sum::<Result<usize, _>>()?;
             best = best.min(cpu_seconds() - started);
         }
         println!(
@@ -129,9 +130,7 @@ fn visible(data: &Path, results: &mut Results, list: bool) -> Outcome<()> {
     let truth = Truth::read(&planted.join("truth.jsonl"))?;
     let detector = detector(&index(&[planted.join("references")])?, &Protocol::ALL)?;
     let mut table = table(&truth, "visible");
-    each_document(&[planted.join("corpus")], |document| {
-        table.count(&detector, document, list)
-    })?;
+    each_document(&[planted.join("corpus")], |document| table.count(&detector, document, list))?;
     table.print();
     table.record("planted", results);
     Ok(())
@@ -163,16 +162,14 @@ fn clean(data: &Path, results: &mut Results) -> Outcome<()> {
         documents += 1;
         let findings = detector.document(document)?;
         for protocol in Protocol::ALL {
-            let dirty = |f: &&priorart::decontaminate::Finding| f.verdict(protocol).is_some_and(|v| v.level == Level::Dirty);
+            let dirty =
+                |f: &&priorart::decontaminate::Finding| f.verdict(protocol).is_some_and(|v| v.level == Level::Dirty);
             let Some(finding) = findings.iter().find(dirty) else { continue };
             *flagged.entry(protocol.name()).or_insert(0) += 1;
             if protocol == Protocol::Priorart {
                 let origin = index.meta(finding.item)?.origins.swap_remove(0);
-                let best = finding
-                    .evidence
-                    .components
-                    .iter()
-                    .max_by(|a, b| a.matched_weight.total_cmp(&b.matched_weight));
+                let best =
+                    finding.evidence.components.iter().max_by(|a, b| a.matched_weight.total_cmp(&b.matched_weight));
                 let (share, words, text) = best.map_or((0.0, 0, String::new()), |c| {
                     (c.coverage(), c.longest_words, document.text[c.document.clone()].chars().take(100).collect())
                 });
@@ -209,7 +206,13 @@ fn overlap(data: &Path, results: &mut Results) -> Outcome<()> {
     each_document(&[directory.join("agieval_math.jsonl.zst")], |document| {
         let findings = detector.document(document)?;
         for (item, coverage) in pairs.get(&document.id).into_iter().flatten() {
-            let band = if *coverage >= 1.0 { "full" } else if *coverage >= 0.8 { ".8 to 1" } else { "below .8" };
+            let band = if *coverage >= 1.0 {
+                "full"
+            } else if *coverage >= 0.8 {
+                ".8 to 1"
+            } else {
+                "below .8"
+            };
             for protocol in Protocol::ALL {
                 let mut found = false;
                 for finding in &findings {
@@ -227,7 +230,12 @@ fn overlap(data: &Path, results: &mut Results) -> Outcome<()> {
         println!("  {protocol:<10} {band:<9} {found}/{all}");
     }
     if let Some((found, all)) = counts.get(&("priorart", "full")) {
-        results.add("MATH in AGIEval, full coverage, found", "%", 100.0 * *found as f64 / *all as f64, Some((95.0, true)));
+        results.add(
+            "MATH in AGIEval, full coverage, found",
+            "%",
+            100.0 * *found as f64 / *all as f64,
+            Some((95.0, true)),
+        );
     }
     Ok(())
 }

@@ -91,14 +91,16 @@ impl Table<'_> {
         };
         row.documents += 1;
         for protocol in Protocol::ALL {
-            let dirty: Vec<_> = findings
-                .iter()
-                .filter(|f| f.verdict(protocol).is_some_and(|v| v.level == Level::Dirty))
-                .collect();
+            let dirty: Vec<_> =
+                findings.iter().filter(|f| f.verdict(protocol).is_some_and(|v| v.level == Level::Dirty)).collect();
             let Some(first) = dirty.first() else {
                 let wanted = planted.is_some_and(|p| p.item.is_some() && GOALS.iter().any(|g| g.0 == p.category));
                 if list && protocol == Protocol::Priorart && wanted {
-                    println!("missed: {} {:?}", document.id, planted.map(|p| (&p.category, &p.item, document.text.get(p.bytes.clone()))));
+                    println!(
+                        "missed: {} {:?}",
+                        document.id,
+                        planted.map(|p| (&p.category, &p.item, document.text.get(p.bytes.clone())))
+                    );
                 }
                 continue;
             };
@@ -114,20 +116,27 @@ impl Table<'_> {
             let is_right = right(first)?;
             row.wrong_first += u64::from(!is_right);
             if let Some(planted) = planted.filter(|p| p.item.is_some() && is_right) {
-                let within = first.evidence.components.iter().filter(|c| c.coverage() > 0.5).all(|c| {
-                    c.document.start + 1 >= planted.bytes.start && c.document.end <= planted.bytes.end + 1
-                });
+                let within =
+                    first.evidence.components.iter().filter(|c| c.coverage() > 0.5).all(|c| {
+                        c.document.start + 1 >= planted.bytes.start && c.document.end <= planted.bytes.end + 1
+                    });
                 row.off_place += u64::from(!within);
             }
             if list && !is_right {
-                let best = first.evidence.components.iter().max_by(|a, b| a.matched_weight.total_cmp(&b.matched_weight));
+                let best =
+                    first.evidence.components.iter().max_by(|a, b| a.matched_weight.total_cmp(&b.matched_weight));
                 println!(
                     "other item: {} {:?} flagged {:?} {:?} {:?}",
                     document.id,
                     planted.map(|p| (&p.category, &p.item)),
                     detector.index().meta(first.item)?.origins.first().map(|o| (o.benchmark.clone(), o.id.clone())),
                     first.verdicts[0].1,
-                    best.map(|c| (c.coverage(), c.matched_words, c.longest_words, document.text.get(c.document.clone()))),
+                    best.map(|c| (
+                        c.coverage(),
+                        c.matched_words,
+                        c.longest_words,
+                        document.text.get(c.document.clone())
+                    )),
                 );
             }
         }
@@ -161,15 +170,31 @@ impl Table<'_> {
             let goal = GOALS.iter().find(|g| g.0 == category).map(|g| (g.1, true));
             if category.starts_with("neg") {
                 let flagged = *row.flagged.get(&Protocol::Priorart).unwrap_or(&0) as f64;
-                results.add(&format!("{set}: {category} flagged of {}", row.documents), "documents", flagged, Some((1.0, false)));
+                results.add(
+                    &format!("{set}: {category} flagged of {}", row.documents),
+                    "documents",
+                    flagged,
+                    Some((1.0, false)),
+                );
             } else {
                 results.add(&format!("{set}: {category}"), "% flagged", row.percent(Protocol::Priorart), goal);
             }
         }
-        let wrong: u64 = self.rows.iter().filter(|(c, _)| GOALS.iter().any(|g| g.0 == *c)).map(|(_, r)| r.wrong_first).sum();
-        results.add(&format!("{set}: lexical hits that name another item first"), "documents", wrong as f64, Some((0.0, false)));
+        let wrong: u64 =
+            self.rows.iter().filter(|(c, _)| GOALS.iter().any(|g| g.0 == *c)).map(|(_, r)| r.wrong_first).sum();
+        results.add(
+            &format!("{set}: lexical hits that name another item first"),
+            "documents",
+            wrong as f64,
+            Some((0.0, false)),
+        );
         let clean = *self.clean.flagged.get(&Protocol::Priorart).unwrap_or(&0) as f64;
-        results.add(&format!("{set}: clean flagged of {}", self.clean.documents), "documents", clean, Some((0.0, false)));
+        results.add(
+            &format!("{set}: clean flagged of {}", self.clean.documents),
+            "documents",
+            clean,
+            Some((0.0, false)),
+        );
     }
 }
 
@@ -198,12 +223,16 @@ impl Results {
             std::fs::create_dir_all(parent)?;
         }
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = info.lines().find_map(|l| l.strip_prefix("model name")).map_or("unknown", |l| l.trim_start_matches([' ', '\t', ':']));
+        let model = info
+            .lines()
+            .find_map(|l| l.strip_prefix("model name"))
+            .map_or("unknown", |l| l.trim_start_matches([' ', '\t', ':']));
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let machine = format!("{model}, {cores} cores, {}", std::env::consts::OS);
         let text = serde_json::to_string_pretty(&serde_json::json!({"machine": machine, "results": self.0}))?;
         std::fs::write(path, text + "\n")?;
-        let missed: Vec<&str> = self.0.iter().filter(|r| r["met"] == false).filter_map(|r| r["metric"].as_str()).collect();
+        let missed: Vec<&str> =
+            self.0.iter().filter(|r| r["met"] == false).filter_map(|r| r["metric"].as_str()).collect();
         println!("\n{} figures written to {}; goals missed: {missed:?}", self.0.len(), path.display());
         Ok(())
     }

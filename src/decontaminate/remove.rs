@@ -61,7 +61,12 @@ pub fn places(files: &[SourceFile], roots: &[PathBuf], out: &Path) -> Result<Vec
             let place = out.join(relative);
             if let Some(other) = seen.insert(place.clone(), f.path.clone()) {
                 return Err(Error::invalid_hint(
-                    format!("{} and {} would both be written to {}", other.display(), f.path.display(), place.display()),
+                    format!(
+                        "{} and {} would both be written to {}",
+                        other.display(),
+                        f.path.display(),
+                        place.display()
+                    ),
                     "name their common directory instead of the files",
                 ));
             }
@@ -71,7 +76,13 @@ pub fn places(files: &[SourceFile], roots: &[PathBuf], out: &Path) -> Result<Vec
 }
 
 /// Writes the cleaned copy of one file; without `write`, only counts.
-pub fn clean(file: &SourceFile, output: &Path, doomed: &Doomed, read: &ReadOptions, write: bool) -> Result<FileAccount> {
+pub fn clean(
+    file: &SourceFile,
+    output: &Path,
+    doomed: &Doomed,
+    read: &ReadOptions,
+    write: bool,
+) -> Result<FileAccount> {
     let mut reader = corpus::open(file, read)?;
     let mut writer = if write { Some(CorpusWriter::create(file, read, output)?) } else { None };
     let mut account = FileAccount {
@@ -92,7 +103,11 @@ pub fn clean(file: &SourceFile, output: &Path, doomed: &Doomed, read: &ReadOptio
                 if let Some(hash) = doomed.get(&document.record) {
                     if text_hash(&document.text) != *hash {
                         return Err(Error::invalid_hint(
-                            format!("{}: record {} has changed since it was checked", file.path.display(), document.record),
+                            format!(
+                                "{}: record {} has changed since it was checked",
+                                file.path.display(),
+                                document.record
+                            ),
                             "nothing was written for this file; run the check again",
                         ));
                     }

@@ -133,7 +133,10 @@ pub fn check(
                     }
                 }
             }
-            let found = batch.par_iter().map(|d| Ok((d, rows(detector, d, detector.document(d)?)?))).collect::<Result<Vec<_>>>()?;
+            let found = batch
+                .par_iter()
+                .map(|d| Ok((d, rows(detector, d, detector.document(d)?)?)))
+                .collect::<Result<Vec<_>>>()?;
             for (document, rows) in found {
                 totals.documents += 1;
                 totals.text_bytes += document.text.len() as u64;
@@ -180,12 +183,20 @@ pub fn rows(detector: &Detector, document: &Document, findings: Vec<Finding>) ->
                         matched_words: c.matched_words,
                         words: c.words,
                         longest_match_words: c.longest_words,
-                        spans: c.pieces.iter().map(|p| [p.document.start, p.document.end, p.component.start, p.component.end]).collect(),
+                        spans: c
+                            .pieces
+                            .iter()
+                            .map(|p| [p.document.start, p.document.end, p.component.start, p.component.end])
+                            .collect(),
                     })
                     .collect(),
                 choices: (f.evidence.choices.of > 0).then_some((f.evidence.choices.found, f.evidence.choices.of)),
                 corpus_frequency: f.evidence.corpus_frequency,
-                verdicts: f.verdicts.iter().map(|(p, v)| (p.name(), VerdictRow { level: v.level, score: v.score, rule: v.rule })).collect(),
+                verdicts: f
+                    .verdicts
+                    .iter()
+                    .map(|(p, v)| (p.name(), VerdictRow { level: v.level, score: v.score, rule: v.rule }))
+                    .collect(),
                 training_text: document.text.get(bytes.clone()).unwrap_or_default().to_string(),
                 training_bytes: [bytes.start, bytes.end],
                 eval_text: strongest.map_or_else(String::new, |c| index.component(c.component).text.to_string()),

@@ -108,11 +108,6 @@ impl Scan {
         self.starts[words.start] as usize..self.ends[words.end - 1] as usize
     }
 
-    /// Number of words read.
-    pub fn words(&self) -> usize {
-        self.ids.len()
-    }
-
     /// The maximal runs behind the hits of one component, by document place.
     pub(crate) fn runs(&self, hits: &[Hit], component: &[u32], runs: &mut Vec<Run>) {
         runs.clear();

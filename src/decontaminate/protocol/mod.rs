@@ -10,9 +10,7 @@ mod published;
 #[cfg(test)]
 mod tests;
 
-pub use parameters::{
-    Contam, Datatrove, Decon, Dolma, Gpt3, Gpt4, Llama2, Llama3, Mathpile, Palm, Parameters, Tulu3,
-};
+pub use parameters::{Contam, Datatrove, Decon, Dolma, Gpt3, Gpt4, Llama2, Llama3, Mathpile, Palm, Parameters, Tulu3};
 pub use priorart::Priorart;
 
 use serde::{Deserialize, Serialize};

@@ -37,9 +37,8 @@ impl Parameters {
     /// # Ok::<(), priorart::Error>(())
     /// ```
     pub fn set(&mut self, assignment: &str) -> Result<()> {
-        let usage = || {
-            Error::invalid_hint(format!("`{assignment}` is not PROTOCOL.PARAMETER=VALUE"), "for example gpt3.n=13")
-        };
+        let usage =
+            || Error::invalid_hint(format!("`{assignment}` is not PROTOCOL.PARAMETER=VALUE"), "for example gpt3.n=13");
         let (name, value) = assignment.split_once('=').ok_or_else(usage)?;
         let (protocol, parameter) = name.trim().split_once('.').ok_or_else(usage)?;
         let internal = |e: serde_json::Error| Error::invalid(format!("`{assignment}`: {e}"));
@@ -63,8 +62,7 @@ impl Parameters {
         };
         *slot = serde_json::from_str(value.trim())
             .map_err(|_| Error::invalid(format!("`{value}` is not a number, `true` or `false`")))?;
-        *self = serde_json::from_value(all)
-            .map_err(|e| Error::invalid(format!("`{assignment}` cannot be: {e}")))?;
+        *self = serde_json::from_value(all).map_err(|e| Error::invalid(format!("`{assignment}` cannot be: {e}")))?;
         Ok(())
     }
 }
