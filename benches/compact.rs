@@ -12,7 +12,8 @@ use rand::{Rng, SeedableRng};
 
 fn stream(root: &str, sep: u16) -> anyhow::Result<Vec<u16>> {
     let TokenizerKind::Closed(gpt2) = Tokenizer::named("gpt2")?.kind else { anyhow::bail!("gpt2 is closed") };
-    let mut files = vec!["peps".to_owned(), "openstax-biology".into(), "openstax-sociology".into(), "openstax-us-history".into()];
+    let mut files =
+        vec!["peps".to_owned(), "openstax-biology".into(), "openstax-sociology".into(), "openstax-us-history".into()];
     files.extend((0..2).map(|i| format!("debian-docs/part-{i}")));
     files.extend((0..4).map(|i| format!("books/part-{i}")));
     let (mut out, mut ids) = (Vec::new(), Vec::new());
@@ -53,14 +54,14 @@ fn main() -> anyhow::Result<()> {
     let built = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let index = CompactIndex::open(&bytes)?;
+    let opened = start.elapsed().as_secs_f64() * 1e3;
     let n = tokens.len() as f64;
     println!(
-        "{} tokens, {} documents, entropy {:.2} bits; {:.3} bytes/token; build {built:.1} s, open {:.3} ms",
+        "{} tokens, {} documents, entropy {:.2} bits; {:.3} bytes/token; build {built:.1} s, open {opened:.3} ms",
         tokens.len(),
         index.documents(),
         entropy(&tokens),
-        bytes.len() as f64 / n,
-        start.elapsed().as_secs_f64() * 1e3
+        bytes.len() as f64 / n
     );
 
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
@@ -77,24 +78,45 @@ fn main() -> anyhow::Result<()> {
     };
     let time = |queries: &[Vec<u32>], work: &mut dyn FnMut(&[u32])| -> String {
         queries.iter().for_each(|q| work(q));
-        percentiles(queries.iter().map(|q| { let t = Instant::now(); work(q); t.elapsed().as_secs_f64() * 1e6 }).collect())
+        percentiles(
+            queries
+                .iter()
+                .map(|q| {
+                    let t = Instant::now();
+                    work(q);
+                    t.elapsed().as_secs_f64() * 1e6
+                })
+                .collect(),
+        )
     };
     println!("{:<38} {:>10} {:>10}", "", "p50 µs", "p99 µs");
     let mut sum = 0u64;
     for n in [1, 2, 3, 5, 8, 20] {
         println!("{:<38} {}", format!("count n={n}"), time(&ngrams(n, 20_000), &mut |q| sum += index.count(q)));
     }
-    println!("{:<38} {}", "locate one occurrence", time(&ngrams(5, 5000), &mut |q| sum += index.positions(q, 1).len() as u64));
+    println!(
+        "{:<38} {}",
+        "locate one occurrence",
+        time(&ngrams(5, 5000), &mut |q| sum += index.positions(q, 1).len() as u64)
+    );
     for n in [1, 3] {
         let shown = time(&ngrams(n, 500), &mut |q| sum += index.next_tokens(index.interval(q)).len() as u64);
         println!("{:<38} {shown}", format!("next tokens n={n}"));
     }
-    println!("{:<38} {}", "extract 100 tokens", time(&ngrams(1, 1000), &mut |q| {
-        sum += index.extract(u64::from(q[0]) * 400 % tokens.len() as u64, 100).len() as u64;
-    }));
-    println!("{:<38} {}", "longest matches, 500 tokens, verbatim", time(&ngrams(500, 20), &mut |q| {
-        sum += index.longest_matches(q)[0] as u64;
-    }));
+    println!(
+        "{:<38} {}",
+        "extract 100 tokens",
+        time(&ngrams(1, 1000), &mut |q| {
+            sum += index.extract(u64::from(q[0]) * 400 % tokens.len() as u64, 100).len() as u64;
+        })
+    );
+    println!(
+        "{:<38} {}",
+        "longest matches, 500 tokens, verbatim",
+        time(&ngrams(500, 20), &mut |q| {
+            sum += index.longest_matches(q)[0] as u64;
+        })
+    );
     // The same texts with every seventh token replaced by another of the stream: short matches everywhere.
     let mut edited = ngrams(500, 20);
     let other = ngrams(1, 2000);
@@ -103,9 +125,13 @@ fn main() -> anyhow::Result<()> {
             q[at] = other[(i * 500 + at) % other.len()][0];
         }
     }
-    println!("{:<38} {}", "longest matches, 500 tokens, edited", time(&edited, &mut |q| {
-        sum += index.longest_matches(q)[0] as u64;
-    }));
+    println!(
+        "{:<38} {}",
+        "longest matches, 500 tokens, edited",
+        time(&edited, &mut |q| {
+            sum += index.longest_matches(q)[0] as u64;
+        })
+    );
 
     // Counts against the plain suffix array of the stream.
     let sorted = sort::suffix_array(&tokens, sep.into())?;

@@ -36,6 +36,8 @@ pub mod decontaminate;
 
 pub mod novelty;
 
+pub mod server;
+
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -65,7 +65,7 @@ fn killed_writers_lose_nothing_that_was_published() {
         loop {
             let generation = publish(&dir).unwrap();
             println!("published {generation}");
-            if generation % 4 == 0 {
+            if generation.is_multiple_of(4) {
                 dir.prune(Keep::Newest(2)).unwrap();
             }
         }

@@ -46,7 +46,9 @@ pub fn planted(data: &Path, seed: u64) -> Outcome<(Vec<Document>, Truth)> {
     let used: HashSet<(String, String)> =
         Truth::read(&data.join("planted/truth.jsonl"))?.0.into_values().filter_map(|p| p.item).collect();
     let benchmark = |name: &str| rows(&data.join(format!("benchmarks/{name}.jsonl.zst")));
-    let mut plants: Vec<(String, Option<(String, String)>, String)> = Vec::new();
+    // Way of leaking, benchmark and item, text.
+    type Plant = (String, Option<(String, String)>, String);
+    let mut plants: Vec<Plant> = Vec::new();
 
     let gsm8k = benchmark("gsm8k_test")?;
     let mut order: Vec<usize> = (0..gsm8k.len()).filter(|i| !used.contains(&("gsm8k".into(), i.to_string()))).collect();

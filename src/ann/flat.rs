@@ -428,7 +428,7 @@ mod tests {
                 (0..rows).flat_map(|r| distinct[r % rows.div_ceil(copies) * dim..][..dim].to_vec()).collect();
             let queries = sample(count, dim, seed ^ 1);
             let (_dir, index) = build(&vectors, dim, element);
-            let third = |row: u32| row % 3 == 0;
+            let third = |row: u32| row.is_multiple_of(3);
             let keep: Option<Keep> = filtered.then_some(&third as Keep);
             let best = index.search(&queries, k, &SearchParams::default(), keep).unwrap();
             let within = index.within(&queries, 0.3, &SearchParams::default(), keep).unwrap();

@@ -5,7 +5,7 @@
 //! the graphs built from them do not depend on the processor. Integer dot products are exact anyway. The instruction set
 //! is chosen at run time, once. [`product`] is a GEMM and rounds differently; callers rescore what they keep of it.
 //!
-//! Cost at 384 dimensions, AVX-512: about 20 ns (f32) and 12 ns (int8) a pair that is in cache.
+//! Cost: one pass over both operands, O(dim).
 #![allow(unsafe_code)]
 
 use half::f16;

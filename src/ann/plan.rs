@@ -1,8 +1,8 @@
 //! What each kind of index costs for a number of rows, and which one to take.
 //!
-//! Bytes are exact for `flat` and `hnsw` (their files are arrays) and those of FAISS's formats for `ivf`. Times are
-//! measured rates of one core of a 2 GHz AVX-512 server, scaled by rows and dimension: estimates, within a factor of two
-//! on other machines.
+//! Bytes are exact for `flat`, within 2 % for `hnsw`, and by the formats of FAISS for `ivf` (not compared with it). Times
+//! and recalls are rules of thumb, not measurements: assumed rates of one server core (the constants below), scaled by
+//! rows and dimension. They order the choices; `recall` measures an index that exists.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,15 +48,15 @@ pub struct Choice {
     pub settings: String,
     /// Bytes on disk, without the vectors stored for rescoring.
     pub bytes: u64,
-    /// CPU seconds of building on one core; divide by the cores.
+    /// Estimated CPU seconds of building on one core; divide by the cores.
     pub build_seconds: f64,
     /// Memory of building.
     pub build_memory: u64,
     /// Memory that answers at full speed; less works, from disk.
     pub search_memory: u64,
-    /// CPU seconds of one query at the default settings.
+    /// Estimated CPU seconds of one query at the default settings.
     pub query_seconds: f64,
-    /// Recall@10 to expect after rescoring from f16 vectors.
+    /// Rough recall@10 to expect after rescoring from f16 vectors; measure it with [`crate::ann::recall`].
     pub recall: f64,
 }
 
@@ -83,9 +83,9 @@ pub const FLAT_ROWS: u64 = 100_000;
 /// Rows up to which a graph is.
 pub const HNSW_ROWS: u64 = 20_000_000;
 
-/// Bytes a second that one core scans in a `flat` index.
+/// Assumed bytes a second that one core scans in a `flat` index.
 const SCAN: f64 = 8e9;
-/// Seconds to insert one row of 384 dimensions at ef 200 into a graph of 100,000.
+/// Assumed seconds to insert one row of 384 dimensions at ef 200 into a graph of 100,000.
 const INSERT: f64 = 1.0e-3;
 
 /// Costs of every kind for `rows` vectors of `dim` dimensions, and a recommendation by size: exact as long as a query

@@ -7,6 +7,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::format::hex;
 
 /// Hexadecimal sha256 and size of a file, read once.
 pub(super) fn of_file(path: &Path) -> Result<(String, u64)> {
@@ -26,10 +27,6 @@ pub(super) fn of_file(path: &Path) -> Result<(String, u64)> {
         }
     }
     Ok((hex(&hasher.finalize()), bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|n| char::from_digit(u32::from(n), 16)).collect()
 }
 
 #[cfg(test)]

@@ -11,10 +11,9 @@ use super::output::{self, number, one_line};
 use super::{Format, Global, Outcome};
 use crate::corpus::{self, Document, ReadOptions, SourceFile};
 use crate::decontaminate::remove::{self, Doomed, RemovalManifest};
-use crate::decontaminate::run::{Row, Totals, check, rows};
+use crate::decontaminate::run::{Row, Totals, check, check_snapshot};
 use crate::decontaminate::{Detector, Level, Parameters, Protocol, Settings};
 use crate::error::{Error, Result};
-use crate::index::{DocumentRef, Snapshot};
 use crate::reference::{Mapping, ReferenceIndex, read};
 
 /// What to take out.
@@ -95,7 +94,11 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
         parameters.set(s)?;
     }
     if args.remove.is_some() && args.corpus.is_empty() {
-        return Err(Error::invalid_hint("--remove needs the corpus files", "pass them with --corpus; an index is not edited by this command").into());
+        return Err(Error::invalid_hint(
+            "--remove needs the corpus files",
+            "pass them with --corpus; an index is not edited by this command",
+        )
+        .into());
     }
     if args.remove.is_some() && !args.dry_run && args.out.is_none() {
         return Err(Error::invalid_hint("--remove needs --out DIR", "or pass --dry-run to see what it would do").into());
@@ -103,23 +106,30 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
     if let (Some(out), false) = (&args.out, args.dry_run)
         && std::fs::read_dir(out).is_ok_and(|mut d| d.next().is_some())
     {
-        return Err(Error::invalid_hint(format!("{}: the directory is not empty", out.display()), "name a new directory; nothing is overwritten").into());
+        return Err(Error::invalid_hint(
+            format!("{}: the directory is not empty", out.display()),
+            "name a new directory; nothing is overwritten",
+        )
+        .into());
     }
     let mapping = args.map.as_deref().map(Mapping::parse).transpose()?;
     let set = read(&args.reference, mapping.as_ref())?;
     let index = Arc::new(ReferenceIndex::build(&set)?);
     let settings = Settings { protocols: protocols.clone(), parameters, keep_clean: false };
     let mut detector = Detector::new(index.clone(), settings)?;
-    let snapshot = match (&global.index, args.corpus.is_empty()) {
-        (_, true) => Some(Arc::new(global.snapshot()?)),
-        (Some(_), false) => Some(Arc::new(global.snapshot()?)),
-        (None, false) => None,
-    };
+    // With corpus files, an index only tells how frequent what is found is.
+    let snapshot =
+        if args.corpus.is_empty() || global.index.is_some() { Some(Arc::new(global.snapshot()?)) } else { None };
     if let Some(s) = &snapshot {
         let s = s.clone();
         detector = detector.with_frequency(Box::new(move |words| s.ngram(&words.join(" ")).map_or(0, |n| s.count(&n))));
     }
-    let reading = ReadOptions { text_field: args.text_field.clone(), skip_bad: args.skip_bad, metadata_fields: Some(Vec::new()), ..ReadOptions::default() };
+    let reading = ReadOptions {
+        text_field: args.text_field.clone(),
+        skip_bad: args.skip_bad,
+        metadata_fields: Some(Vec::new()),
+        ..ReadOptions::default()
+    };
     let mut report = Report::new(&args.out, args.dry_run, global.format())?;
     let files = if args.corpus.is_empty() { Vec::new() } else { corpus::discover(&args.corpus)? };
     let mut doomed: BTreeMap<String, Doomed> = BTreeMap::new();
@@ -137,7 +147,7 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
     };
     let bar = output::bar(files.iter().map(|f| f.bytes).sum(), global.quiet, "check");
     let totals = match (&snapshot, args.corpus.is_empty()) {
-        (Some(s), true) => check_index(&detector, s, &mut take)?,
+        (Some(s), true) => check_snapshot(&detector, s, &mut take)?,
         _ => {
             bar.set_length(0);
             check(&detector, &files, &reading, &mut take, &mut |n| {
@@ -178,36 +188,12 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
     Ok(if args.check && summary.dirty_documents > 0 { Outcome::Findings } else { Outcome::Done })
 }
 
-/// The other direction: the documents of an index, one by one, past the same detector.
-fn check_index(detector: &Detector, snapshot: &Snapshot, take: &mut dyn FnMut(&Document, Vec<Row>) -> Result<()>) -> Result<Totals> {
-    use rayon::prelude::*;
-    let mut totals = Totals::default();
-    for (number, shard) in snapshot.shards.iter().enumerate() {
-        let all: Vec<u32> = (0..shard.documents.len() as u32).collect();
-        for part in all.chunks(512) {
-            let found = part
-                .par_iter()
-                .filter(|&&document| !snapshot.is_removed(DocumentRef { shard: number as u32, document }))
-                .map(|&document| {
-                    let d = shard.documents.get(document)?;
-                    let rows = rows(detector, &d, detector.document(&d)?)?;
-                    Ok((d, rows))
-                })
-                .collect::<Result<Vec<_>>>()?;
-            for (document, rows) in found {
-                totals.documents += 1;
-                totals.text_bytes += document.text.len() as u64;
-                if !rows.is_empty() {
-                    totals.dirty_documents += rows.iter().any(|r| r.level == Level::Dirty) as u64;
-                    take(&document, rows)?;
-                }
-            }
-        }
-    }
-    Ok(totals)
-}
-
-fn remove_documents(args: &DecontaminateArgs, files: &[SourceFile], doomed: &BTreeMap<String, Doomed>, reading: &ReadOptions) -> Result<RemovalManifest> {
+fn remove_documents(
+    args: &DecontaminateArgs,
+    files: &[SourceFile],
+    doomed: &BTreeMap<String, Doomed>,
+    reading: &ReadOptions,
+) -> Result<RemovalManifest> {
     let out = args.out.clone().unwrap_or_default().join("corpus");
     let places = remove::places(files, &args.corpus, &out)?;
     let none = Doomed::new();
@@ -221,7 +207,10 @@ fn remove_documents(args: &DecontaminateArgs, files: &[SourceFile], doomed: &BTr
         manifest.files.push(account);
     }
     if manifest.records_in != manifest.kept + manifest.removed {
-        return Err(Error::invalid(format!("{} records in, but {} kept and {} removed", manifest.records_in, manifest.kept, manifest.removed)));
+        return Err(Error::invalid(format!(
+            "{} records in, but {} kept and {} removed",
+            manifest.records_in, manifest.kept, manifest.removed
+        )));
     }
     Ok(manifest)
 }
@@ -247,7 +236,9 @@ impl Report {
             Some(dir) if !dry_run => {
                 std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
                 report.path = dir.join("report.jsonl");
-                report.file = Some(std::io::BufWriter::new(std::fs::File::create(&report.path).map_err(Error::io(&report.path, "create"))?));
+                report.file = Some(std::io::BufWriter::new(
+                    std::fs::File::create(&report.path).map_err(Error::io(&report.path, "create"))?,
+                ));
             }
             _ => report.stdout = format == Format::Jsonl,
         }
@@ -308,12 +299,20 @@ impl Tally {
     }
 }
 
-fn summarise(index: &ReferenceIndex, protocols: &[Protocol], totals: Totals, tally: Tally, removal: Option<RemovalManifest>) -> Result<Summary> {
+fn summarise(
+    index: &ReferenceIndex,
+    protocols: &[Protocol],
+    totals: Totals,
+    tally: Tally,
+    removal: Option<RemovalManifest>,
+) -> Result<Summary> {
     let mut benchmarks: BTreeMap<String, Benchmark> = BTreeMap::new();
     for item in 0..index.len() as u32 {
         let meta = index.meta(item)?;
         let origin = meta.origins.first().cloned().unwrap_or_default();
-        let b = benchmarks.entry(origin.benchmark.clone()).or_insert_with(|| Benchmark { benchmark: origin.benchmark.clone(), ..Benchmark::default() });
+        let b = benchmarks
+            .entry(origin.benchmark.clone())
+            .or_insert_with(|| Benchmark { benchmark: origin.benchmark.clone(), ..Benchmark::default() });
         b.items += 1;
         match tally.levels.get(&(origin.benchmark, origin.id)) {
             Some(Level::Dirty) => b.dirty += 1,
@@ -334,7 +333,8 @@ fn summarise(index: &ReferenceIndex, protocols: &[Protocol], totals: Totals, tal
             let (x, y) = (tally.findings.get(a.name()).unwrap_or(&none), tally.findings.get(b.name()).unwrap_or(&none));
             let either = x.union(y).count();
             if either > 0 {
-                agreement.insert(format!("{}~{}", a.name(), b.name()), x.intersection(y).count() as f64 / either as f64);
+                agreement
+                    .insert(format!("{}~{}", a.name(), b.name()), x.intersection(y).count() as f64 / either as f64);
             }
         }
     }
@@ -352,7 +352,12 @@ fn summarise(index: &ReferenceIndex, protocols: &[Protocol], totals: Totals, tal
 }
 
 fn text(s: &Summary, worst: &[Row]) -> String {
-    let mut out = format!("{} documents ({}) against {} eval items\n", number(s.documents), output::bytes(s.text_bytes), number(s.items as u64));
+    let mut out = format!(
+        "{} documents ({}) against {} eval items\n",
+        number(s.documents),
+        output::bytes(s.text_bytes),
+        number(s.items as u64)
+    );
     out += &format!("{} documents contain at least one dirty item\n\n", number(s.dirty_documents));
     let mut header = format!("{:<24}{:>8}{:>8}{:>9}{:>8}", "benchmark", "items", "clean", "suspect", "dirty");
     if s.protocols.len() > 1 {
@@ -385,7 +390,12 @@ fn text(s: &Summary, worst: &[Row]) -> String {
         );
     }
     if let Some(m) = &s.removal {
-        out += &format!("\n{} records in = {} kept + {} removed\n", number(m.records_in), number(m.kept), number(m.removed));
+        out += &format!(
+            "\n{} records in = {} kept + {} removed\n",
+            number(m.records_in),
+            number(m.kept),
+            number(m.removed)
+        );
     }
     out
 }

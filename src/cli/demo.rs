@@ -15,7 +15,7 @@ use super::output::{self, number, one_line};
 use super::{Global, Outcome};
 use crate::catalog::{self, FetchOptions};
 use crate::corpus::{Document, Documents, ReadOptions, SourceFile, discover};
-use crate::decontaminate::run::rows;
+use crate::decontaminate::run::check_snapshot;
 use crate::decontaminate::{Detector, Level, Settings as Judging};
 use crate::error::{Error, Result};
 use crate::index::build::{self as builder, BuildOptions};
@@ -44,7 +44,11 @@ pub fn demo(global: &Global, args: DemoArgs) -> anyhow::Result<Outcome> {
     let dir = match args.dir {
         Some(dir) => {
             if std::fs::read_dir(&dir).is_ok_and(|mut d| d.next().is_some()) {
-                return Err(Error::invalid_hint(format!("{}: the directory is not empty", dir.display()), "name a new directory").into());
+                return Err(Error::invalid_hint(
+                    format!("{}: the directory is not empty", dir.display()),
+                    "name a new directory",
+                )
+                .into());
             }
             std::fs::create_dir_all(&dir).map_err(Error::io(&dir, "create"))?;
             dir
@@ -61,7 +65,8 @@ pub fn demo(global: &Global, args: DemoArgs) -> anyhow::Result<Outcome> {
     let others = write(&dir.join("others.jsonl"), speeches.iter().filter(|d| !of_roosevelt(d)))?;
 
     let tokenizer = Tokenizer::named("words")?;
-    let encoder = crate::embed::open(&model, &crate::embed::OpenOptions { name: Some(MODEL.into()), ..Default::default() })?;
+    let encoder =
+        crate::embed::open(&model, &crate::embed::OpenOptions { name: Some(MODEL.into()), ..Default::default() })?;
     let index = dir.join("index");
     let mut seed = builder::seed(&tokenizer);
     seed.encoder = Some(encoder.spec().clone());
@@ -81,7 +86,8 @@ pub fn demo(global: &Global, args: DemoArgs) -> anyhow::Result<Outcome> {
         start.elapsed().as_secs_f64()
     );
 
-    let speech = speeches.iter().find(|d| d.id == SPEECH).ok_or_else(|| Error::invalid(format!("the corpus lacks {SPEECH}")))?;
+    let speech =
+        speeches.iter().find(|d| d.id == SPEECH).ok_or_else(|| Error::invalid(format!("the corpus lacks {SPEECH}")))?;
     let passage = passage(&speech.text);
     out += &traced(&snapshot, &passage)?;
     out += &checked(&snapshot, &passage, &dir)?;
@@ -159,7 +165,11 @@ fn traced(snapshot: &Snapshot, passage: &str) -> Result<String> {
     for s in trace.spans.iter().take(3) {
         let from = s.documents.first().map_or_else(String::new, |d| d.id.clone());
         let words: Vec<&str> = s.text.split_whitespace().collect();
-        let shown = if words.len() > 14 { format!("{} … {}", words[..7].join(" "), words[words.len() - 7..].join(" ")) } else { words.join(" ") };
+        let shown = if words.len() > 14 {
+            format!("{} … {}", words[..7].join(" "), words[words.len() - 7..].join(" "))
+        } else {
+            words.join(" ")
+        };
         out += &format!("   {} words in a row, {} time(s), from {from}: {shown}\n", s.right - s.left, s.count);
     }
     Ok(out)
@@ -183,40 +193,58 @@ fn checked(snapshot: &Arc<Snapshot>, passage: &str, dir: &Path) -> Result<String
         .with_frequency(Box::new(move |words| counted.ngram(&words.join(" ")).map_or(0, |n| counted.count(&n))));
     let mut out = format!("\n2. Has the corpus seen the {items} items of this benchmark?\n");
     let mut dirty = 0;
-    for (number, shard) in snapshot.shards.iter().enumerate() {
-        for document in 0..shard.documents.len() as u32 {
-            let d = snapshot.document(crate::index::DocumentRef { shard: number as u32, document })?;
-            for row in rows(&detector, &d, detector.document(&d)?)?.into_iter().filter(|r| r.level == Level::Dirty) {
-                dirty += 1;
-                let parts: Vec<&str> = row.components.iter().map(|c| c.component).collect();
-                out += &format!(
-                    "   item {:?}: its {} is in {}, bytes {}..{} (score {:.2})\n",
-                    row.eval_instance_index,
-                    parts.join(" and "),
-                    d.id,
-                    row.training_bytes[0],
-                    row.training_bytes[1],
-                    row.contamination_score
-                );
-            }
+    check_snapshot(&detector, snapshot, &mut |document, rows| {
+        for row in rows.into_iter().filter(|r| r.level == Level::Dirty) {
+            dirty += 1;
+            let parts: Vec<&str> = row.components.iter().map(|c| c.component).collect();
+            out += &format!(
+                "   item {:?}: its {} is in {}, bytes {}..{} (score {:.2})\n",
+                row.eval_instance_index,
+                parts.join(" and "),
+                document.id,
+                row.training_bytes[0],
+                row.training_bytes[1],
+                row.contamination_score
+            );
         }
-    }
-    out += &format!("   {dirty} item(s) found; nothing of the other {} in any of the {} speeches\n", items - dirty.min(items), number(snapshot.manifest.corpus.documents));
+        Ok(())
+    })?;
+    out += &format!(
+        "   {dirty} item(s) found; nothing of the other {} in any of the {} speeches\n",
+        items - dirty.min(items),
+        number(snapshot.manifest.corpus.documents)
+    );
     Ok(out)
 }
 
-fn novel(snapshot: &Snapshot, encoder: &dyn crate::embed::Encoder, passage: &str, speeches: &[Document]) -> Result<String> {
+fn novel(
+    snapshot: &Snapshot,
+    encoder: &dyn crate::embed::Encoder,
+    passage: &str,
+    speeches: &[Document],
+) -> Result<String> {
     /// Human paragraphs the texts are compared with.
     const HUMAN: usize = 40;
     let mut texts = vec![Text { id: "copied".into(), text: one_line(passage), source: None }];
     for line in TEXTS.lines() {
-        let row: serde_json::Value = serde_json::from_str(line).map_err(|e| Error::invalid(format!("demo texts: {e}")))?;
-        texts.push(Text { id: row["id"].as_str().unwrap_or_default().into(), text: row["text"].as_str().unwrap_or_default().into(), source: None });
+        let row: serde_json::Value =
+            serde_json::from_str(line).map_err(|e| Error::invalid(format!("demo texts: {e}")))?;
+        texts.push(Text {
+            id: row["id"].as_str().unwrap_or_default().into(),
+            text: row["text"].as_str().unwrap_or_default().into(),
+            source: None,
+        });
     }
     let human: Vec<Text> = speeches
         .iter()
         .filter(|d| ["Truman", "Eisenhower"].iter().any(|p| d.id.contains(p)))
-        .flat_map(|d| d.text.split("\n\n").filter(|p| p.split_whitespace().count() >= 50).take(4).map(|p| (d.id.clone(), p.to_string())))
+        .flat_map(|d| {
+            d.text
+                .split("\n\n")
+                .filter(|p| p.split_whitespace().count() >= 50)
+                .take(4)
+                .map(|p| (d.id.clone(), p.to_string()))
+        })
         .take(HUMAN)
         .enumerate()
         .map(|(i, (id, text))| Text { id: format!("human-{i}"), text, source: Some(id) })
@@ -227,10 +255,17 @@ fn novel(snapshot: &Snapshot, encoder: &dyn crate::embed::Encoder, passage: &str
     let calibration = Calibration::new(snapshot, &settings, &reference)?;
     let scores = scorer.score(&texts)?;
     let assessed = assess::assess(&scores, Some(&calibration));
-    let mut out = format!("\n3. Which of these texts are novel? (r: attributability against {} human paragraphs; below 1 is less attributable)\n", human.len());
+    let mut out = format!(
+        "\n3. Which of these texts are novel? (r: attributability against {} human paragraphs; below 1 is less attributable)\n",
+        human.len()
+    );
     for (score, list) in scores.iter().zip(&assessed) {
         let Some(a) = list.first() else { continue };
-        let nearest = score.lengths.first().and_then(|l| l.windows.iter().max_by(|x, y| x.s.total_cmp(&y.s))).and_then(|w| w.best.as_ref());
+        let nearest = score
+            .lengths
+            .first()
+            .and_then(|l| l.windows.iter().max_by(|x, y| x.s.total_cmp(&y.s)))
+            .and_then(|w| w.best.as_ref());
         out += &format!(
             "   {:<12} s {:.3}  r {}  p {}  longest exact span {:>3} words  nearest: {}\n",
             score.id,

@@ -11,6 +11,7 @@ mod inspect;
 mod novelty;
 mod output;
 mod semantic;
+mod serve;
 mod settings;
 
 use std::process::ExitCode;
@@ -59,6 +60,8 @@ enum Command {
     Calibrate(novelty::CalibrateArgs),
     /// See the whole product work on a small real corpus
     Demo(demo::DemoArgs),
+    /// Serve indexes: the page for analysts and the APIs for programs
+    Serve(serve::ServeArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
@@ -110,6 +113,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Novelty(args) => novelty::novelty(&global, args),
         Command::Calibrate(args) => novelty::calibrate(&global, args),
         Command::Demo(args) => demo::demo(&global, args),
+        Command::Serve(args) => serve::serve(&global, args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "priorart", &mut script);

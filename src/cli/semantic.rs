@@ -43,7 +43,7 @@ pub fn open_encoder(name: &str) -> Result<Box<dyn Encoder>> {
     let dir = if Path::new(name).is_dir() {
         PathBuf::from(name)
     } else {
-        crate::catalog::locate(name).or_else(|| crate::embed::find_model(name)).ok_or_else(|| {
+        crate::embed::find_model(name).ok_or_else(|| {
             Error::invalid_hint(
                 format!("the encoder {name:?} is neither a directory nor in the cache"),
                 format!("run `cargo run --release -p index-tools -- fetch {name}`, or pass the directory of a model"),

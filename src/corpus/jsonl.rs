@@ -302,7 +302,7 @@ mod tests {
             object.shift_remove("id");
             proptest::prop_assert_eq!(&doc.metadata, &object);
             let replaced = fields.replace(&line, "new").unwrap();
-            let old = Value::from(line.parse::<Value>().unwrap());
+            let old = line.parse::<Value>().unwrap();
             let new: Value = replaced.parse().unwrap();
             proptest::prop_assert_eq!(&new["text"], &json!("new"));
             let mut back = new.clone();

@@ -195,12 +195,15 @@ fn copy_column<W: Write + Send>(
     column.close()
 }
 
+/// Makes the value that replaces a text.
+type Replace<'f, T> = &'f dyn Fn(&str) -> <T as DataType>::T;
+
 /// Copies the levels and values of the rows that are kept.
 fn copy_rows<T: DataType>(
     mut reader: ColumnReaderImpl<T>,
     writer: &mut ColumnWriterImpl<'_, T>,
     fates: &[Fate],
-    replaced: Option<&dyn Fn(&str) -> T::T>,
+    replaced: Option<Replace<T>>,
 ) -> Result<(), ParquetError> {
     let descr = writer.get_descriptor().clone();
     let (max_def, max_rep) = (descr.max_def_level(), descr.max_rep_level());

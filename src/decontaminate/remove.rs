@@ -2,8 +2,7 @@
 //!
 //! A document is named by file, record number and the hash of its text, never by the file's base name; a record whose text has
 //! changed since it was judged stops the removal. Cleaned files have the input's format and compression, and kept
-//! records their bytes. Nothing is overwritten. A file is written under a temporary name and given its own when it is whole, so
-//! a removal that was stopped goes on with the files that are missing.
+//! records their bytes. Nothing is overwritten; a file is written under a temporary name and given its own when it is whole.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,8 @@ use std::path::{Path, PathBuf};
 use super::run::text_hash;
 use crate::corpus::{self, CorpusWriter, Document, ReadOptions, SourceFile};
 use crate::error::{Error, Result};
+use crate::index::FileEntry;
+use crate::store::DiskStore;
 
 /// The documents to remove from a file: hash of the text by record number.
 pub type Doomed = BTreeMap<u64, String>;
@@ -26,7 +27,7 @@ pub struct FileAccount {
     /// Records that could not be read and were copied as they are (counted as kept).
     pub bad: u64,
     pub output_bytes: u64,
-    /// xxh3-64 of the output file.
+    /// xxh3-64 of the output file; empty in a dry run, and for a text file whose only document was removed.
     pub output_xxh3: String,
 }
 
@@ -134,10 +135,12 @@ pub fn clean(
         ));
     }
     if let Some(w) = writer {
-        w.finish()?;
-        let bytes = std::fs::read(output).map_err(Error::io(output, "read"))?;
-        account.output_bytes = bytes.len() as u64;
-        account.output_xxh3 = format!("{:016x}", crate::format::checksum(&bytes));
+        let written = w.finish()?;
+        account.output_bytes = written.bytes;
+        // A text file whose only document was removed has no copy.
+        if let Some(path) = written.path {
+            account.output_xxh3 = FileEntry::describe(&DiskStore, &path, "", written.bytes)?.xxh3;
+        }
     }
     Ok(account)
 }

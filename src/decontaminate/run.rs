@@ -11,9 +11,12 @@ use rayon::prelude::*;
 use super::{Detector, Finding, Level, Protocol};
 use crate::corpus::{self, BadRecords, Document, ReadOptions, SourceFile};
 use crate::error::{Error, Result};
+use crate::index::{DocumentRef, Snapshot};
 
 /// Text in a batch, in bytes.
 const BATCH_TEXT: usize = 4 << 20;
+/// Documents of an index in a batch.
+const BATCH_DOCUMENTS: usize = 512;
 
 /// One item found in one document: a line of the report. Field names are decon's where the meaning is the same.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -133,26 +136,53 @@ pub fn check(
                     }
                 }
             }
-            let found = batch
-                .par_iter()
-                .map(|d| Ok((d, rows(detector, d, detector.document(d)?)?)))
-                .collect::<Result<Vec<_>>>()?;
-            for (document, rows) in found {
-                totals.documents += 1;
-                totals.text_bytes += document.text.len() as u64;
-                if !rows.is_empty() {
-                    totals.dirty_documents += rows.iter().any(|r| r.level == Level::Dirty) as u64;
-                    each(document, rows)?;
-                }
-            }
+            judge(detector, &batch, &mut totals, each)?;
             advance(size as u64);
         }
     }
     Ok(totals)
 }
 
+/// The other direction: every document of a snapshot past the same detector, in shard and document order.
+pub fn check_snapshot(
+    detector: &Detector,
+    snapshot: &Snapshot,
+    each: &mut dyn FnMut(&Document, Vec<Row>) -> Result<()>,
+) -> Result<Totals> {
+    let mut totals = Totals::default();
+    for (number, shard) in snapshot.shards.iter().enumerate() {
+        let kept: Vec<u32> = (0..shard.documents.len() as u32)
+            .filter(|&document| !snapshot.is_removed(DocumentRef { shard: number as u32, document }))
+            .collect();
+        for part in kept.chunks(BATCH_DOCUMENTS) {
+            let batch = part.par_iter().map(|&d| shard.documents.get(d)).collect::<Result<Vec<_>>>()?;
+            judge(detector, &batch, &mut totals, each)?;
+        }
+    }
+    Ok(totals)
+}
+
+/// Judges a batch on all threads and hands out the rows in order.
+fn judge(
+    detector: &Detector,
+    batch: &[Document],
+    totals: &mut Totals,
+    each: &mut dyn FnMut(&Document, Vec<Row>) -> Result<()>,
+) -> Result<()> {
+    let found = batch.par_iter().map(|d| rows(detector, d, detector.document(d)?)).collect::<Result<Vec<_>>>()?;
+    for (document, rows) in batch.iter().zip(found) {
+        totals.documents += 1;
+        totals.text_bytes += document.text.len() as u64;
+        if !rows.is_empty() {
+            totals.dirty_documents += rows.iter().any(|r| r.level == Level::Dirty) as u64;
+            each(document, rows)?;
+        }
+    }
+    Ok(())
+}
+
 /// The report rows of a document's findings.
-pub fn rows(detector: &Detector, document: &Document, findings: Vec<Finding>) -> Result<Vec<Row>> {
+fn rows(detector: &Detector, document: &Document, findings: Vec<Finding>) -> Result<Vec<Row>> {
     let index = detector.index();
     let first: Option<Protocol> = detector.settings().protocols.first().copied();
     findings

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::reference::{NUMBER, ReferenceIndex, SEED, SHORT_START, folded, seed_hash, words};
 
 /// Equal words of document and component that cannot be extended on either side. Two numbers count as equal here;
-/// [`Scan::exact`] cuts a run where they differ.
+/// `Scan::exact` cuts a run where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Run {
     /// First word in the document.

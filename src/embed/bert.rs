@@ -1,10 +1,10 @@
 //! The default encoder: BERT, RoBERTa, XLM-RoBERTa and DistilBERT on our own fused forward pass.
 //!
 //! Overview. [`BertEncoder`] joins a model directory ([`super::model_files`]) with a packed network ([`super::forward`]):
-//! pooled unit vectors for retrieval, unit token states for late interaction. Vectors agree with sentence-transformers to
-//! 1e-4 (tests/golden/minilm.json) and with [`super::CandleEncoder`] on every family.
+//! pooled unit vectors for retrieval, unit token states for late interaction. all-MiniLM-L6-v2 agrees with
+//! sentence-transformers and with [`super::CandleEncoder`] to 1e-4 (`tests/encoder.rs`).
 //!
-//! Cost: see `benches/peers/results/encode.json`; at least the speed of onnxruntime on one thread.
+//! Cost: `benches/peers/run encode` measures it beside onnxruntime.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! Encoders run by candle-transformers: the reference twin of the fused BERT, and the models only candle carries.
 //!
 //! Overview. [`CandleEncoder`] takes BERT, DistilBERT, ModernBERT, JinaBERT, NomicBERT and XLM-RoBERTa. Windows of equal
-//! length are batched together, so no padding and no mask ever reach a model. Two to three times slower than
-//! [`super::BertEncoder`] on a CPU; its results are the yardstick of that one's tests.
+//! length are batched together, so no padding and no mask ever reach a model. Its BERT is the yardstick of the tests of
+//! [`super::BertEncoder`].
 
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarBuilder;

@@ -160,7 +160,8 @@ impl ColbertEncoder {
         let options = OpenOptions { pooling: Some(Pooling::Cls), ..OpenOptions::default() };
         let mut files = ModelFiles::open(dir, &options)?;
         let unusable = |what: String| Error::Model { path: metadata_path.clone(), what };
-        let id = |token: &str| files.tokenizer.id(token).ok_or_else(|| unusable(format!("the vocabulary has no {token}")));
+        let id =
+            |token: &str| files.tokenizer.id(token).ok_or_else(|| unusable(format!("the vocabulary has no {token}")));
         let positions = files.spec.max_tokens;
         let settings = ColbertSettings {
             dim: integer(&metadata, &["dim"]).unwrap_or(128),
@@ -229,7 +230,11 @@ impl ColbertEncoder {
         let room = self.document_window();
         if window.len() > room {
             return Err(Error::invalid_hint(
-                format!("a document window of {} tokens; doc_maxlen {} takes {room}", window.len(), self.settings.doc_maxlen),
+                format!(
+                    "a document window of {} tokens; doc_maxlen {} takes {room}",
+                    window.len(),
+                    self.settings.doc_maxlen
+                ),
                 "use shorter chunks",
             ));
         }
@@ -250,7 +255,8 @@ impl ColbertEncoder {
             let kept = projected.chunks_exact(dim).zip(&inputs[i].scored).filter(|(_, scored)| **scored);
             kept.flat_map(|(row, _)| row.iter().copied()).collect::<Vec<f32>>()
         })?;
-        let mut out = LateStates { states: TokenStates { dim, offsets: vec![0], data: Vec::new() }, origin: Vec::new() };
+        let mut out =
+            LateStates { states: TokenStates { dim, offsets: vec![0], data: Vec::new() }, origin: Vec::new() };
         for ((input, window), rows) in inputs.iter().zip(windows).zip(rows) {
             for (at, _) in input.scored.iter().enumerate().filter(|(_, scored)| **scored) {
                 let token = at.checked_sub(2).filter(|&t| t < window.len());

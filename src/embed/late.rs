@@ -1,7 +1,7 @@
 //! Late interaction: the MaxSim score over token states, and which token matched which.
 //!
 //! Overview. score(q, d) = (1/|Q|) Σ_{i∈Q} max_{j∈D} q_i·d_j over L2-normalised states (ColBERT's score divided by the
-//! number of query tokens). A [`PackedQuery`] holds a query in the layout of [`super::kernel`]; a candidate's states then
+//! number of query tokens). A [`PackedQuery`] holds a query in the layout of `super::kernel`; a candidate's states then
 //! go through one matrix product in blocks of 96 tokens, and the running maximum of each query token is kept in vectors.
 //! [`align`] names the best match of every query token for people to look at.
 //!

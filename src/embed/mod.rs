@@ -13,6 +13,7 @@ mod kernel;
 pub mod late;
 mod model_files;
 mod rowwise;
+mod static_table;
 mod tokens;
 mod weights;
 
@@ -24,6 +25,7 @@ pub use bert::BertEncoder;
 pub use candle::CandleEncoder;
 pub use kernel::Isa;
 pub use model_files::{OpenOptions, Pooling, find_model};
+pub use static_table::StaticEncoder;
 
 /// Identity of an encoder as the manifest records it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -64,8 +66,12 @@ pub enum Role {
     Document = 1,
 }
 
-/// Opens the encoder of a model directory: [`BertEncoder`] for the architectures it knows, [`CandleEncoder`] for the others.
+/// Opens the encoder of a model directory: [`BertEncoder`] for the architectures it knows,
+/// [`StaticEncoder`] for token tables, [`CandleEncoder`] for the others.
 pub fn open(dir: &Path, options: &OpenOptions) -> Result<Box<dyn Encoder>> {
+    if static_table::declared(dir)? {
+        return Ok(Box::new(StaticEncoder::open(dir, options)?));
+    }
     let config = model_files::required_json(&dir.join("config.json"))?;
     if BertEncoder::supports(&config) {
         return Ok(Box::new(BertEncoder::open_with(dir, options)?));

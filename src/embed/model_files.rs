@@ -225,18 +225,10 @@ fn read_prompts(dir: &Path, tokenizer: &WindowTokenizer) -> Result<[Vec<u32>; 2]
 }
 
 /// Where model `name` lies on this machine: in `PRIORART_MODEL_DIR` (the model's own directory, or one that holds it), else
-/// in the cache (`PRIORART_CACHE`, else `priorart` in the user's cache directory) under `models/`.
+/// where [`catalog::fetch`](crate::catalog::fetch) has put it.
 pub fn find_model(name: &str) -> Option<PathBuf> {
-    let is_model = |dir: &Path| dir.join("tokenizer.json").is_file();
-    if let Some(dir) = std::env::var_os("PRIORART_MODEL_DIR").filter(|d| !d.is_empty()).map(PathBuf::from) {
-        return [dir.clone(), dir.join(name)].into_iter().find(|d| is_model(d));
-    }
-    let cache = match std::env::var_os("PRIORART_CACHE").filter(|d| !d.is_empty()) {
-        Some(dir) => PathBuf::from(dir),
-        None => match std::env::var_os("XDG_CACHE_HOME").filter(|d| !d.is_empty()) {
-            Some(dir) => PathBuf::from(dir).join("priorart"),
-            None => PathBuf::from(std::env::var_os("HOME")?).join(".cache").join("priorart"),
-        },
+    let Some(dir) = std::env::var_os("PRIORART_MODEL_DIR").filter(|d| !d.is_empty()).map(PathBuf::from) else {
+        return crate::catalog::locate(name);
     };
-    Some(cache.join("models").join(name)).filter(|d| is_model(d))
+    [dir.clone(), dir.join(name)].into_iter().find(|d| d.join("tokenizer.json").is_file())
 }

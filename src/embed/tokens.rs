@@ -84,11 +84,6 @@ impl WindowTokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// The vocabulary's spelling of an id.
-    pub fn token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
-    }
-
     /// Size of the vocabulary, added tokens included.
     pub fn vocab(&self) -> usize {
         self.inner.get_vocab_size(true)

@@ -76,7 +76,7 @@ impl Weights {
 
     /// sha256 of the whole file, lower-case hex. Reads all of it: 0.1–0.3 s for 90 MB.
     pub fn sha256(&self) -> String {
-        Sha256::digest(&self.map[..]).iter().map(|b| format!("{b:02x}")).collect()
+        crate::format::hex(&Sha256::digest(&self.map[..]))
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -106,6 +106,20 @@ impl Weights {
             Dtype::BF16 => Floats::Owned(convert(bytes, |b| half::bf16::from_le_bytes(b).to_f32())),
             other => return Err(unusable(format!("tensor {name} is {other:?}; F32, F16 or BF16 can be read"))),
         })
+    }
+
+    /// Tensor `name` of row numbers (I32 or I64), as model2vec's `mapping` stores them.
+    pub fn integers(&self, name: &str) -> Result<Vec<u32>> {
+        let unusable = |what: String| Error::Model { path: self.path.clone(), what };
+        let (dtype, _, range) = self.tensors.get(name).ok_or_else(|| unusable(format!("tensor {name} is missing")))?;
+        let bytes = &self.map[range.clone()];
+        let values: Vec<i64> = match dtype {
+            Dtype::I64 => bytes.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b)).collect(),
+            Dtype::I32 => bytes.as_chunks::<4>().0.iter().map(|&b| i64::from(i32::from_le_bytes(b))).collect(),
+            other => return Err(unusable(format!("tensor {name} is {other:?}; I32 or I64 can be read"))),
+        };
+        let rows = values.iter().map(|&v| u32::try_from(v)).collect::<std::result::Result<Vec<u32>, _>>();
+        rows.map_err(|_| unusable(format!("tensor {name} holds a number that is no row")))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Section files: the container of every binary file of an index.
 //!
 //! A section file is a 64-byte header, a little-endian payload that starts at byte 64, and a table with one xxh3-64 a
-//! 1 MiB block of payload ([`header`] has the byte layout, `FORMAT.md` the description for other programs). The header
+//! 1 MiB block of payload (`header` has the byte layout, `FORMAT.md` the description for other programs). The header
 //! holds the checksum of the table and of itself, so the 8 bytes at its end identify the content of the whole file:
 //! the manifest records them, and comparing them is O(1).
 //!
@@ -26,6 +26,11 @@ pub use writer::{OutputFile, SectionSummary, SectionWriter};
 /// xxh3-64 of some bytes: the checksum used everywhere in an index.
 pub fn checksum(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
+}
+
+/// A digest as lower-case hexadecimal digits, two a byte: how sha256 sums are written everywhere.
+pub fn hex(digest: &[u8]) -> String {
+    digest.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|n| char::from_digit(u32::from(n), 16)).collect()
 }
 
 #[cfg(test)]

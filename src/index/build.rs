@@ -167,7 +167,8 @@ pub fn build(
     store.create_dir_all(&dir)?;
     let _lock = store.lock(&dir.join("lock"))?;
     let mine = task_files(files, options.task, options.tasks);
-    let mut done = resume(store, &dir)?;
+    let mut done = finished(store, &dir)?;
+    sweep(store, &dir, &done)?;
     let skip: u64 = done.shards.iter().map(|s| s.documents).sum();
     let mut built = Built { resumed_documents: skip, ..Built::default() };
     if !done.done {
@@ -326,28 +327,30 @@ fn fill<'scope>(
     Ok(())
 }
 
-/// The finished shards of an interrupted run; what was left unfinished is removed.
-fn resume(store: &dyn Store, dir: &Path) -> Result<ProgressFile> {
+/// What a task has finished so far. Reads only: the task may be running.
+fn finished(store: &dyn Store, dir: &Path) -> Result<ProgressFile> {
     let path = dir.join("progress.json");
     let mut progress: ProgressFile = match store.exists(&path)? {
         true => serde_json::from_slice(&store.read(&path)?).unwrap_or_default(),
         false => ProgressFile::default(),
     };
     // Shards that a publish had begun to take are gone: start again from the first that is missing.
-    let mut whole = 0;
-    while progress.shards.get(whole).is_some_and(|s| Shard::open(&dir.join(&s.dir)).is_ok()) {
-        whole += 1;
-    }
+    let whole = progress.shards.iter().take_while(|s| Shard::open(&dir.join(&s.dir)).is_ok()).count();
     if whole < progress.shards.len() {
         progress.shards.truncate(whole);
         progress.done = false;
     }
+    Ok(progress)
+}
+
+/// Removes what an interrupted run of a task left unfinished. Only for the one that holds the task's lock.
+fn sweep(store: &dyn Store, dir: &Path, progress: &ProgressFile) -> Result<()> {
     for entry in store.list(dir)? {
         if entry.is_dir && !progress.shards.iter().any(|s| s.dir == entry.name) {
             store.remove(&dir.join(&entry.name))?;
         }
     }
-    Ok(progress)
+    Ok(())
 }
 
 fn save(store: &dyn Store, dir: &Path, progress: &ProgressFile) -> Result<()> {
@@ -366,44 +369,26 @@ fn save(store: &dyn Store, dir: &Path, progress: &ProgressFile) -> Result<()> {
     store.sync_dir(dir)
 }
 
-/// Directories of the finished shards of one task. Errors when it is not done.
+/// Directories of the finished shards of task `options.task`. Errors when it is not done.
 pub fn task_shards(
     index: &IndexDir,
     tokenizer: &Tokenizer,
     files: &[SourceFile],
     options: &BuildOptions,
 ) -> Result<Vec<PathBuf>> {
-    let store = &**index.store();
-    let dir = task_dir(&plan_dir(index.path(), files, tokenizer, options)?, options.task);
-    let progress = resume(store, &dir)?;
-    if !progress.done {
-        return Err(Error::invalid(format!("task {} of {} has not finished", options.task, options.tasks)));
-    }
-    Ok(progress.shards.iter().map(|s| dir.join(&s.dir)).collect())
+    shards_of(index, &plan_dir(index.path(), files, tokenizer, options)?, options.task, options.tasks)
 }
 
-/// Directories of the finished shards of every task of a plan, in plan order. Errors when a task is not done, naming it.
-pub fn finished_shards(
-    index: &IndexDir,
-    tokenizer: &Tokenizer,
-    files: &[SourceFile],
-    options: &BuildOptions,
-) -> Result<Vec<PathBuf>> {
-    let store = &**index.store();
-    let plan = plan_dir(index.path(), files, tokenizer, options)?;
-    let mut out = Vec::new();
-    for task in 0..options.tasks {
-        let dir = task_dir(&plan, task);
-        let progress = resume(store, &dir)?;
-        if !progress.done {
-            return Err(Error::invalid_hint(
-                format!("task {task} of {} has not finished", options.tasks),
-                format!("run the same command with --task {task} --tasks {}, then publish", options.tasks),
-            ));
-        }
-        out.extend(progress.shards.iter().map(|s| dir.join(&s.dir)));
+fn shards_of(index: &IndexDir, plan: &Path, task: u32, tasks: u32) -> Result<Vec<PathBuf>> {
+    let dir = task_dir(plan, task);
+    let progress = finished(&**index.store(), &dir)?;
+    if !progress.done {
+        return Err(Error::invalid_hint(
+            format!("task {task} of {tasks} has not finished"),
+            format!("run the same command with --task {task} --tasks {tasks}, then publish"),
+        ));
     }
-    Ok(out)
+    Ok(progress.shards.iter().map(|s| dir.join(&s.dir)).collect())
 }
 
 /// Moves the finished shards of all tasks into the index and publishes them in one generation.
@@ -416,7 +401,11 @@ pub fn publish(
     options: &BuildOptions,
     settle: impl FnOnce(&mut Manifest),
 ) -> Result<Manifest> {
-    let shards = finished_shards(index, tokenizer, files, options)?;
+    let plan = plan_dir(index.path(), files, tokenizer, options)?;
+    let mut shards = Vec::new();
+    for task in 0..options.tasks {
+        shards.extend(shards_of(index, &plan, task, options.tasks)?);
+    }
     if shards.is_empty() {
         return Err(Error::invalid_hint("there are no documents to index", "check the paths and --text-field"));
     }
@@ -431,7 +420,7 @@ pub fn publish(
     settle(&mut next);
     let published = tx.publish(next)?;
     let store = &**index.store();
-    store.remove(&plan_dir(index.path(), files, tokenizer, options)?)?;
+    store.remove(&plan)?;
     let building = index.path().join(BUILDING);
     if store.list(&building)?.is_empty() {
         store.remove(&building)?;

@@ -12,7 +12,7 @@ pub fn windows(n: usize, length: usize) -> Vec<Range<usize>> {
         return Vec::new();
     }
     let mut out: Vec<Range<usize>> = (0..n / length).map(|i| i * length..(i + 1) * length).collect();
-    if n % length > 0 {
+    if !n.is_multiple_of(length) {
         out.push(n - length..n);
     }
     out

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use super::Ngram;
-use super::find::{FindOptions, Found, token_range};
+use super::find::{FindOptions, Found, Group, token_range};
 use crate::error::{Error, Result};
 use crate::index::{DocumentRef, Snapshot};
 use crate::shard::Shard;
@@ -41,13 +41,6 @@ pub struct BooleanCount {
     pub documents: u64,
     /// Always false: both numbers are exact.
     pub approximate: bool,
-}
-
-/// A document that matches, with the anchor occurrences that take part.
-struct Match {
-    document: DocumentRef,
-    /// Token ranges in the document, sorted, distinct.
-    anchors: Vec<Range<usize>>,
 }
 
 impl Expression {
@@ -247,7 +240,7 @@ impl Snapshot {
     pub fn boolean_count(&self, expression: &Expression, window: Option<usize>) -> Result<BooleanCount> {
         let matches = self.boolean(expression, window)?;
         Ok(BooleanCount {
-            count: matches.iter().map(|m| m.anchors.len() as u64).sum(),
+            count: matches.iter().map(|m| m.ranges.len() as u64).sum(),
             documents: matches.len() as u64,
             approximate: false,
         })
@@ -255,27 +248,11 @@ impl Snapshot {
 
     /// The documents that match, a page of them, with the anchor's occurrences.
     pub fn boolean_find(&self, expression: &Expression, window: Option<usize>, options: &FindOptions) -> Result<Found> {
-        let matches = self.boolean(expression, window)?;
-        let found = matches
-            .iter()
-            .skip(options.offset)
-            .take(options.limit)
-            .map(|m| {
-                let positions: Vec<u64> = m.anchors.iter().map(|r| r.start as u64).collect();
-                self.found(m.document, &positions, m.anchors.first().map_or(0, |r| r.len()), options)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let end = options.offset.saturating_add(found.len());
-        Ok(Found {
-            count: matches.iter().map(|m| m.anchors.len() as u64).sum(),
-            documents: matches.len() as u64,
-            approximate: false,
-            found,
-            next_offset: (end < matches.len()).then_some(end),
-        })
+        self.page(&self.boolean(expression, window)?, options)
     }
 
-    fn boolean(&self, expression: &Expression, window: Option<usize>) -> Result<Vec<Match>> {
+    /// The documents that match, with the anchor's occurrences that take part.
+    fn boolean(&self, expression: &Expression, window: Option<usize>) -> Result<Vec<Group>> {
         expression.check()?;
         if window == Some(0) {
             return Err(Error::invalid("a window has at least one token"));
@@ -309,7 +286,7 @@ impl Snapshot {
         expression: &Expression,
         anchor: usize,
         window: Option<usize>,
-        out: &mut Vec<Match>,
+        out: &mut Vec<Group>,
     ) {
         // Each clause as distinct known n-grams of this shard, with their intervals.
         let clauses: Vec<Vec<(Vec<T>, Range<usize>)>> = expression
@@ -371,7 +348,7 @@ impl Snapshot {
                 anchors.retain(|a| in_window(a, &others, w));
             }
             if !anchors.is_empty() {
-                out.push(Match { document: DocumentRef { shard: number as u32, document }, anchors });
+                out.push(Group { document: DocumentRef { shard: number as u32, document }, ranges: anchors });
             }
         }
     }

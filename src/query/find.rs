@@ -71,55 +71,64 @@ pub struct Found {
     pub next_offset: Option<usize>,
 }
 
-/// Occurrences in one document: their token positions in it, sorted.
+/// Occurrences in one document: their token ranges in it, sorted.
 pub(super) struct Group {
     pub document: DocumentRef,
-    pub positions: Vec<u64>,
+    pub ranges: Vec<Range<usize>>,
 }
 
 impl Snapshot {
     /// Occurrences of `ngram`, grouped by document, in shard, document and position order; removed documents left out.
     ///
     /// Cost: one read of the suffix array an occurrence, and a sort.
-    pub(super) fn groups(&self, ngram: &Ngram) -> Vec<Group> {
+    fn groups(&self, ngram: &Ngram) -> Vec<Group> {
         let mut out: Vec<Group> = Vec::new();
         if ngram.is_empty() {
             return out;
         }
         for (number, shard) in self.shards.iter().enumerate() {
-            let mut at: Vec<u64> = with_view!(shard.exact, v => {
+            let at = with_view!(shard.exact, v => {
                 v.interval(&ngram.resolve(shard)).map(|rank| v.position(rank) as u64).collect()
             });
-            at.sort_unstable();
-            let mut end = 0;
-            let mut start = 0;
-            let mut hidden = false;
-            for p in at {
-                if p >= end {
-                    let Some(document) = shard.documents.document_at(p) else { continue };
-                    let range = shard.documents.token_range(document).unwrap_or(p..p + 1);
-                    (start, end) = (range.start, range.end);
-                    let document = DocumentRef { shard: number as u32, document };
-                    hidden = self.is_removed(document);
-                    if !hidden {
-                        out.push(Group { document, positions: Vec::new() });
-                    }
-                }
-                if let (false, Some(group)) = (hidden, out.last_mut()) {
-                    group.positions.push(p - start);
-                }
-            }
+            self.group(number, at, ngram.len(), &mut out);
         }
         out
     }
 
+    /// Groups the positions in shard `number`'s stream at which `tokens` tokens occur by document, as [`groups`](Self::groups) does.
+    pub(super) fn group(&self, number: usize, mut positions: Vec<u64>, tokens: usize, out: &mut Vec<Group>) {
+        let documents = &self.shards[number].documents;
+        positions.sort_unstable();
+        let (mut start, mut end) = (0, 0);
+        let mut hidden = false;
+        for p in positions {
+            if p >= end {
+                let Some(document) = documents.document_at(p) else { continue };
+                let range = documents.token_range(document).unwrap_or(p..p + 1);
+                (start, end) = (range.start, range.end);
+                let document = DocumentRef { shard: number as u32, document };
+                hidden = self.is_removed(document);
+                if !hidden {
+                    out.push(Group { document, ranges: Vec::new() });
+                }
+            }
+            if let (false, Some(group)) = (hidden, out.last_mut()) {
+                let at = (p - start) as usize;
+                group.ranges.push(at..at + tokens);
+            }
+        }
+    }
+
     /// The documents in which `ngram` occurs, a page of them with context.
     pub fn find(&self, ngram: &Ngram, options: &FindOptions) -> Result<Found> {
-        let groups = self.groups(ngram);
-        let count = groups.iter().map(|g| g.positions.len() as u64).sum();
+        self.page(&self.groups(ngram), options)
+    }
+
+    /// A page of documents with their occurrences.
+    pub(super) fn page(&self, groups: &[Group], options: &FindOptions) -> Result<Found> {
+        let count = groups.iter().map(|g| g.ranges.len() as u64).sum();
         let page = groups.iter().skip(options.offset).take(options.limit);
-        let found =
-            page.map(|g| self.found(g.document, &g.positions, ngram.len(), options)).collect::<Result<Vec<_>>>()?;
+        let found = page.map(|g| self.found(g, options)).collect::<Result<Vec<_>>>()?;
         let end = options.offset.saturating_add(found.len());
         Ok(Found {
             count,
@@ -130,19 +139,13 @@ impl Snapshot {
         })
     }
 
-    /// A document with occurrences of `tokens` tokens at the given positions.
-    pub(super) fn found(
-        &self,
-        document: DocumentRef,
-        positions: &[u64],
-        tokens: usize,
-        options: &FindOptions,
-    ) -> Result<FoundDocument> {
+    /// A document with its occurrences.
+    pub(super) fn found(&self, group: &Group, options: &FindOptions) -> Result<FoundDocument> {
+        let document = group.document;
         let shard = &self.shards[document.shard as usize];
         let stored = shard.documents.get(document.document)?;
-        let shown: Vec<Range<usize>> =
-            positions.iter().take(options.per_document).map(|&p| p as usize..p as usize + tokens).collect();
-        let bytes = self.byte_ranges(&stored.text, &shown)?;
+        let shown = &group.ranges[..group.ranges.len().min(options.per_document)];
+        let bytes = self.byte_ranges(&stored.text, shown)?;
         let occurrences = shown
             .iter()
             .zip(bytes)
@@ -164,7 +167,7 @@ impl Snapshot {
             path: stored.path,
             record: stored.record,
             metadata: stored.metadata,
-            count: positions.len() as u64,
+            count: group.ranges.len() as u64,
             occurrences,
         })
     }

@@ -5,16 +5,18 @@
 //! Spans are then filtered, counted and ranked as OLMoTrace does it: begin and end at word boundaries, end at the first delimiter,
 //! at least so long, at most so frequent, the longest or the rarest of them kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rand::SeedableRng;
 use rand::seq::index::sample;
 
-use super::find::{FindOptions, FoundDocument};
+use super::find::{FindOptions, FoundDocument, Group, token_range};
 use super::metrics;
 use super::{Ngram, TokenizedText};
 use crate::error::Result;
 use crate::index::{DocumentRef, Snapshot};
+use crate::shard::Shard;
+use crate::suffix::Token;
 use crate::suffix::search::Longest;
 use crate::tokenize::TokenizerKind;
 use crate::with_view;
@@ -158,7 +160,7 @@ impl Snapshot {
         best
     }
 
-    fn longest_in(&self, shard: &crate::shard::Shard, tokens: &Ngram) -> Vec<Longest> {
+    fn longest_in(&self, shard: &Shard, tokens: &Ngram) -> Vec<Longest> {
         with_view!(shard.exact, v => v.longest_at_each(&tokens.resolve(shard), usize::MAX))
     }
 
@@ -325,40 +327,28 @@ impl Snapshot {
         if wanted == 0 {
             return Ok(Vec::new());
         }
-        let mut groups: Vec<(DocumentRef, Vec<u64>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         for (number, shard) in self.shards.iter().enumerate() {
-            let positions: Vec<u64> = with_view!(shard.exact, v => {
+            let positions = with_view!(shard.exact, v => {
                 let range = v.interval(&ngram.resolve(shard));
-                let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(options.seed);
                 let ranks: Vec<usize> = if range.len() <= LOOK {
                     range.collect()
                 } else {
+                    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(options.seed);
                     sample(&mut rng, range.len(), LOOK).iter().map(|i| range.start + i).collect()
                 };
                 ranks.into_iter().map(|r| v.position(r) as u64).collect()
             });
-            let mut found: std::collections::BTreeMap<u32, Vec<u64>> = Default::default();
-            for p in positions {
-                if let Some(document) = shard.documents.document_at(p)
-                    && !self.is_removed(DocumentRef { shard: number as u32, document })
-                {
-                    let start = shard.documents.token_start(document).unwrap_or(p);
-                    found.entry(document).or_default().push(p - start);
-                }
-            }
-            for (document, mut positions) in found {
-                positions.sort_unstable();
-                groups.push((DocumentRef { shard: number as u32, document }, positions));
-            }
+            self.group(number, positions, ngram.len(), &mut groups);
         }
+        let mut chosen: Vec<usize> = (0..groups.len()).collect();
         if groups.len() > wanted {
             let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(options.seed);
-            let mut chosen = sample(&mut rng, groups.len(), wanted).into_vec();
+            chosen = sample(&mut rng, groups.len(), wanted).into_vec();
             chosen.sort_unstable();
-            groups = chosen.into_iter().map(|i| groups[i].clone()).collect();
         }
         let find = FindOptions { per_document: 1, context: options.context, ..FindOptions::default() };
-        groups.iter().map(|(document, positions)| self.found(*document, positions, ngram.len(), &find)).collect()
+        chosen.into_iter().map(|i| self.found(&groups[i], &find)).collect()
     }
 
     /// Scores the spans' documents against the text.
@@ -380,64 +370,50 @@ impl Snapshot {
                 out[at].spans.push(number);
             }
         }
-        let lists: Vec<Vec<u32>> = self.shards.iter().map(|s| with_view!(s.exact, v => {
-            use crate::suffix::Token;
-            let ids: Vec<_> = tokens.resolve(s);
-            let mut ids: Vec<u32> = v.typed(&ids).iter().map(|t| t.id()).filter(|&t| t < s.separator()).collect();
-            ids.sort_unstable();
-            ids.dedup();
-            ids
-        })).collect();
-        // Term frequencies of the text's tokens in each document.
-        let mut rows: Vec<(HashMap<usize, u32>, f64)> = Vec::with_capacity(out.len());
-        let mut document_frequency: HashMap<Ngram, u32> = HashMap::new();
-        let names: Vec<Ngram> = (0..tokens.len()).map(|i| tokens.slice(i..i + 1)).collect();
+        // The text's distinct tokens are the terms, numbered alike for every shard.
+        let terms: Vec<Ngram> = {
+            let mut seen = HashSet::new();
+            (0..tokens.len()).map(|i| tokens.slice(i..i + 1)).filter(|t| seen.insert(t.clone())).collect()
+        };
+        let numbers: Vec<HashMap<u32, usize>> = self.shards.iter().map(|s| term_numbers(s, &terms)).collect();
+        let mut frequencies: Vec<(Vec<f64>, f64)> = Vec::with_capacity(out.len());
+        let mut containing = vec![0f64; terms.len()];
         for d in &out {
             let shard = &self.shards[d.document.shard as usize];
-            let wanted = &lists[d.document.shard as usize];
-            let range = super::find::token_range(shard, d.document.document);
-            let mut frequency: HashMap<u32, u32> = HashMap::new();
+            let numbers = &numbers[d.document.shard as usize];
+            let range = token_range(shard, d.document.document);
+            let length = range.len() as f64;
+            let mut frequency = vec![0f64; terms.len()];
             with_view!(shard.exact, v => {
-                use crate::suffix::Token;
-                for t in v.tokens().get(range.clone()).unwrap_or(&[]) {
-                    if wanted.binary_search(&t.id()).is_ok() {
-                        *frequency.entry(t.id()).or_default() += 1;
+                for t in v.tokens().get(range).unwrap_or(&[]) {
+                    if let Some(&term) = numbers.get(&t.id()) {
+                        frequency[term] += 1.0;
                     }
                 }
             });
-            // By position of the token in the text, so that documents of different shards agree on what a term is.
-            let mut row = HashMap::new();
-            let mut counted: std::collections::HashSet<&Ngram> = Default::default();
-            with_view!(shard.exact, v => {
-                use crate::suffix::Token;
-                let ids: Vec<_> = tokens.resolve(shard);
-                for (i, t) in v.typed(&ids).iter().enumerate() {
-                    if let Some(&f) = frequency.get(&t.id()) && counted.insert(&names[i]) {
-                        row.insert(i, f);
-                        *document_frequency.entry(names[i].clone()).or_default() += 1;
-                    }
-                }
-            });
-            rows.push((row, range.len() as f64));
+            for (n, f) in containing.iter_mut().zip(&frequency) {
+                *n += f64::from(*f > 0.0);
+            }
+            frequencies.push((frequency, length));
         }
         let count = out.len() as f64;
-        let average = rows.iter().map(|r| r.1).sum::<f64>() / count.max(1.0);
-        for (d, (row, length)) in out.iter_mut().zip(&rows) {
-            let mut terms: Vec<(&usize, &u32)> = row.iter().collect();
-            terms.sort();
-            d.bm25 = terms
-                .into_iter()
-                .map(|(i, &f)| {
-                    let df = document_frequency.get(&names[*i]).copied().unwrap_or(0) as f64;
-                    let idf = ((count - df + 0.5) / (df + 0.5) + 1.0).ln();
-                    let f = f as f64;
-                    idf * f * 2.2 / (f + 1.2 * (0.25 + 0.75 * length / average.max(1.0)))
-                })
-                .sum();
+        let average = (frequencies.iter().map(|f| f.1).sum::<f64>() / count.max(1.0)).max(1.0);
+        for (d, (frequency, length)) in out.iter_mut().zip(&frequencies) {
+            let each = frequency.iter().zip(&containing).filter(|(f, _)| **f > 0.0).map(|(f, df)| {
+                let idf = ((count - df + 0.5) / (df + 0.5) + 1.0).ln();
+                idf * f * 2.2 / (f + 1.2 * (0.25 + 0.75 * length / average))
+            });
+            d.bm25 = each.sum();
         }
         out.sort_by(|a, b| b.bm25.total_cmp(&a.bm25).then(a.document.cmp(&b.document)));
         Ok(out)
     }
+}
+
+/// The number of each term, by the id `shard` gives it; terms it has not seen are left out.
+fn term_numbers(shard: &Shard, terms: &[Ngram]) -> HashMap<u32, usize> {
+    let ids = terms.iter().map(|t| t.resolve::<u32>(shard).first().copied().unwrap_or(shard.separator()));
+    ids.enumerate().filter(|(_, id)| *id < shard.separator()).map(|(number, id)| (id, number)).collect()
 }
 
 /// The maximal spans of a list of longest matches.

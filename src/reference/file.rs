@@ -154,8 +154,8 @@ impl ReferenceIndex {
         }
         let text = std::str::from_utf8(&self.text).map_err(|e| format!("component text is not UTF-8: {e}"))?;
         for (number, row) in self.components.iter().enumerate() {
-            let end = row.text_start.checked_add(u64::from(row.text_bytes)).unwrap_or(u64::MAX) as usize;
-            let words = row.word_start.checked_add(u64::from(row.words)).unwrap_or(u64::MAX) as usize;
+            let end = row.text_start.saturating_add(u64::from(row.text_bytes)) as usize;
+            let words = row.word_start.saturating_add(u64::from(row.words)) as usize;
             let whole =
                 end <= text.len() && text.is_char_boundary(row.text_start as usize) && text.is_char_boundary(end);
             if !whole || words > self.word_ids.len() || row.item as usize >= items || row.kind > 3 {
@@ -238,7 +238,7 @@ impl<'p> Source<'p> {
     fn next<T: Pod + Zeroable>(&mut self) -> Result<Vec<T>> {
         let row = &self.table[self.section * ROW..(self.section + 1) * ROW];
         let (offset, bytes, expected) = (word(row, 0), word(row, 8), word(row, 16));
-        let whole = bytes as usize % size_of::<T>() == 0;
+        let whole = (bytes as usize).is_multiple_of(size_of::<T>());
         if !whole || offset.checked_add(bytes).is_none_or(|end| end > self.length) {
             return Err(Error::corrupt(
                 self.path,

@@ -26,6 +26,7 @@ pub struct Mapping {
 }
 
 /// Named mappings: name, then the mapping as `--map` would spell it.
+// Benchmarks without ids of their own are often given an `id`; a row without one is named by its place.
 const NAMED: &[(&str, &str)] = &[
     ("humaneval", "id=task_id,question=prompt,answer=canonical_solution"),
     ("mbpp", "id=task_id,question=text|prompt,answer=code"),
@@ -34,9 +35,9 @@ const NAMED: &[(&str, &str)] = &[
     ("mmlu", "id=index,question=question,choices=choices,correct=answer"),
     ("squad", "id=id,passage=context,question=question,answer=answers.text.0"),
     ("math", "id=idx|unique_id,question=problem,answer=solution"),
-    ("bbh", "question=input,answer=target"),
-    ("truthfulqa", "question=Question|question,answer=Best Answer|best_answer"),
-    ("gsm8k", "question=question,answer=answer"),
+    ("bbh", "id=id,question=input,answer=target"),
+    ("truthfulqa", "id=id,question=Question|question,answer=Best Answer|best_answer"),
+    ("gsm8k", "id=id,question=question,answer=answer"),
 ];
 
 impl Mapping {

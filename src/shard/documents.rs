@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `info` | u64 × 6 | version of this layout, documents, token positions, blocks, logical bytes, bucket shift |
 //! | `blocks` | u64 × 2 × (blocks + 1) | start of each block: in the payload of `documents.bin`, in the logical stream |
-//! | `records` | 32 bytes × documents | [`Record`]: start in the logical stream, lengths, path number, record number |
+//! | `records` | 32 bytes × documents | `Record`: start in the logical stream, lengths, path number, record number |
 //! | `starts` | u32 or u64 × (documents + 1) | first token position of each document; the last: all positions (u64 if ≥ 2³²) |
 //! | `buckets` | u32 × (buckets + 1) | for each 2^shift token positions, the first document that starts in or after them |
 //! | `path_ends`, `paths` | u64 × paths, bytes | the distinct source paths, in order of appearance |

@@ -1,6 +1,6 @@
 //! The token stream of a shard and its suffix array: `tokens.bin`, `suffix.bin`, `top.bin`.
 //!
-//! Written once by [`write`], mapped by [`ExactIndex::open`]. Tokens are one, two or four bytes wide; [`with_view!`] runs an
+//! Written once by `write`, mapped by [`ExactIndex::open`]. Tokens are one, two or four bytes wide; `with_view!` runs an
 //! expression on the view of the right width.
 
 use std::path::Path;

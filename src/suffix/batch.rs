@@ -75,33 +75,19 @@ impl<T: Token> SuffixView<'_, T> {
             }
             let located = self.locate(&group[..n]);
             for i in 0..n {
-                let (q, low, high) = (&located.queries[i], located.low[i], located.high[i]);
+                let (q, low) = (&located.queries[i], located.low[i]);
+                let high = if q.bits <= 64 { low } else { located.high[i] };
                 out.push(if q.tokens.is_empty() {
                     Longest::default()
-                } else if low > 0 && (low == high || q.bits <= 64) {
-                    self.longest_in(q, low, located.slot[i] as usize)
+                } else if low == high {
+                    self.longest_before(q, low, located.slot[i] as usize)
                 } else {
-                    self.longest_between(q, low, if q.bits <= 64 { low } else { high })
+                    self.longest_between(q, low, high)
                 });
             }
             at += n;
         }
         out
-    }
-
-    /// The longest match, given the block before block `next` and the slot reached in it.
-    #[inline(always)]
-    fn longest_in(&self, q: &Query<T>, next: usize, slot: usize) -> Longest {
-        let b = next - 1;
-        let place = self.place_at(q, b, slot);
-        let best = Longest { tokens: place.tokens, rank: b * BLOCK + place.slot };
-        if place.lower == self.block_len(b) && best.tokens < q.tokens.len() && next < self.blocks() {
-            let tokens = super::bits::common_tokens(self.suffix(next * BLOCK), q.tokens);
-            if tokens > best.tokens {
-                return Longest { tokens, rank: next * BLOCK };
-            }
-        }
-        best
     }
 
     /// Takes a group of queries down the top level and into the block before the first one that is not below them.

@@ -2,10 +2,13 @@
 //!
 //! # Overview
 //!
-//! The index is the Burrows–Wheeler transform of the *reversed* stream in a Huffman-shaped wavelet matrix ([`wavelet`]), plus
+//! The index is the Burrows–Wheeler transform of the *reversed* stream in a Huffman-shaped wavelet matrix (`wavelet`), plus
 //! samples that lead from matches to positions and back. It holds the stream itself, so that nothing else need be kept. About
-//! 1.6 to 1.9 bytes a token of natural text, of two-byte or wider tokens, against 6 for the fast layout; queries cost microseconds, not
-//! fractions of one. Same answers: counts, positions, next tokens, longest matches.
+//! 1.9 bytes a token (29 M gpt2 tokens of documentation and books, entropy 10.6 bits), against 6 for the fast layout; queries cost
+//! microseconds, not fractions of one. Same answers: counts, positions, next tokens, longest matches.
+//!
+//! The matrix is our own because it is read in place from a mapped file, byte layout fixed, with a rank in one cache line; the succinct
+//! crates at hand own their memory or bring a serialisation format of their own.
 //!
 //! # How it works
 //!
@@ -215,10 +218,9 @@ impl<'a> CompactIndex<'a> {
         let mut at = 0;
         let mut known = (0, self.all());
         while at < tokens.len() {
-            let (more, rows) = self.extend(known.1, &tokens[at + known.0..]);
+            let (more, _) = self.extend(known.1, &tokens[at + known.0..]);
             let length = known.0 + more;
             let end = at + length;
-            drop(rows);
             // From here every start before `next` has its longest match end at `end`.
             let reaches = |start: usize| {
                 let (length, rows) = self.longest_prefix(&tokens[start..=end]);
@@ -245,8 +247,8 @@ impl<'a> CompactIndex<'a> {
                 }
             }
             let next = high.min(tokens.len());
-            for start in at..next {
-                lengths[start] = end - start.min(end);
+            for (start, length) in lengths.iter_mut().enumerate().take(next).skip(at) {
+                *length = end - start.min(end);
             }
             at = next;
             known = found;

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::Token;
 use super::layout::{BLOCK, SuffixView};
+use super::search::below;
 
 /// A following token and how often it follows. The separator stands for the end of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +66,8 @@ impl<T: Token> SuffixView<'_, T> {
                 starts.push(at);
             }
         }
-        let limit = bits as u8;
         for b in ranks.start / BLOCK..ranks.end.div_ceil(BLOCK) {
-            let mut mask = 0u64;
-            for (i, &branch) in self.branches(b).iter().enumerate() {
-                mask |= ((branch < limit) as u64) << i;
-            }
+            let mut mask = below(self.branches(b), bits as u32);
             let from = b * BLOCK;
             if from <= ranks.start {
                 // The interval's own first suffix is in the list already.

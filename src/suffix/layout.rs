@@ -242,7 +242,7 @@ impl Shape {
 }
 
 impl<'a, T: Token> SuffixView<'a, T> {
-    /// A view of a stream, its blocks and its top, as [`write`] made them. Errors name what disagrees.
+    /// A view of a stream, its blocks and its top, as `write` made them. Errors name what disagrees.
     pub fn new(tokens: &'a [T], blocks: &'a [u8], top: &'a [u64], meta: SuffixMeta) -> Result<Self> {
         let view = SuffixView { tokens, blocks, top, shape: Shape::new(&meta)?, meta };
         view.check()?;
@@ -277,11 +277,6 @@ impl<'a, T: Token> SuffixView<'a, T> {
     /// The token stream, separators included.
     pub fn tokens(&self) -> &'a [T] {
         self.tokens
-    }
-
-    /// `tokens` unchanged: says to the compiler that they are of this view's width.
-    pub fn typed<'q>(&self, tokens: &'q [T]) -> &'q [T] {
-        tokens
     }
 
     /// The description the view was opened with.

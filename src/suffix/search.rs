@@ -74,25 +74,27 @@ pub(super) fn descend(branches: &[u8; BLOCK], len: usize, query: &Prefix) -> usi
     at
 }
 
-/// First slot after `from` whose branch byte is below `limit`, or `len`.
+/// The slots whose branch byte is below `limit`, as a bit set. Compiles to vector compares.
 #[inline(always)]
-pub(super) fn run_end(branches: &[u8; BLOCK], len: usize, from: usize, limit: u32) -> usize {
+pub(super) fn below(branches: &[u8; BLOCK], limit: u32) -> u64 {
     let mut mask = 0u64;
     for (i, &b) in branches.iter().enumerate() {
         mask |= (((b as u32) < limit) as u64) << i;
     }
-    let rest = mask.checked_shr(from as u32 + 1).unwrap_or(0);
+    mask
+}
+
+/// First slot after `from` whose branch byte is below `limit`, or `len`.
+#[inline(always)]
+pub(super) fn run_end(branches: &[u8; BLOCK], len: usize, from: usize, limit: u32) -> usize {
+    let rest = below(branches, limit).checked_shr(from as u32 + 1).unwrap_or(0);
     if rest == 0 { len } else { (from + 1 + rest.trailing_zeros() as usize).min(len) }
 }
 
 /// Last slot at or before `from` whose branch byte is below `limit`, or 0: the start of the run that `from` belongs to.
 #[inline(always)]
 pub(super) fn run_start(branches: &[u8; BLOCK], from: usize, limit: u32) -> usize {
-    let mut mask = 0u64;
-    for (i, &b) in branches.iter().enumerate() {
-        mask |= (((b as u32) < limit) as u64) << i;
-    }
-    let rest = mask << (63 - from as u32);
+    let rest = below(branches, limit) << (63 - from as u32);
     from.saturating_sub(rest.leading_zeros() as usize)
 }
 
@@ -245,6 +247,7 @@ impl<'a, T: Token> SuffixView<'a, T> {
         }
         let q = Query::new(query, self.meta.token_bits);
         let low = self.blocks_below(q.low(), false);
+        // A query of at most 64 bits stands before every suffix that begins with it: no block is left open.
         let high = if q.bits <= 64 { low } else { self.blocks_below(q.high(), true) };
         self.longest_between(&q, low, high)
     }
@@ -264,35 +267,34 @@ impl<'a, T: Token> SuffixView<'a, T> {
         }
     }
 
+    /// The longest match, given that the keys of blocks `low..high` are all the query's, so that only their first suffixes can tell
+    /// their order.
     pub(super) fn longest_between(&self, q: &Query<T>, low: usize, high: usize) -> Longest {
-        // The block before the first one whose first suffix is not less than the query.
-        let next = if low == high {
-            low
-        } else {
-            self.partition(low..high, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less)
-        };
+        let next = self.partition(low..high, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less);
+        let slot = next.checked_sub(1).map_or(0, |b| descend(self.branches(b), self.block_len(b), &q.prefix));
+        self.longest_before(q, next, slot)
+    }
+
+    /// The longest match, given the first block `next` whose first suffix is not less than the query, and the slot that
+    /// [`descend`] reached in the block before it.
+    #[inline(always)]
+    pub(super) fn longest_before(&self, q: &Query<T>, next: usize, slot: usize) -> Longest {
         let mut best = Longest::default();
-        let mut at_end = true;
-        if next > 0 {
-            let b = next - 1;
-            let place = self.place(q, b);
+        if let Some(b) = next.checked_sub(1) {
+            let place = self.place_at(q, b, slot);
             best = Longest { tokens: place.tokens, rank: b * BLOCK + place.slot };
-            at_end = place.lower == self.block_len(b);
+            if place.lower < self.block_len(b) {
+                return best;
+            }
         }
-        if at_end && best.tokens < q.tokens.len() && next < self.blocks() {
+        // The query belongs between two blocks: the suffix after it may share more.
+        if best.tokens < q.tokens.len() && next < self.blocks() {
             let tokens = bits::common_tokens(self.suffix(next * BLOCK), q.tokens);
             if tokens > best.tokens {
                 best = Longest { tokens, rank: next * BLOCK };
             }
         }
         best
-    }
-
-    /// Locates a query in block `b`.
-    #[inline(always)]
-    pub(super) fn place(&self, q: &Query<T>, b: usize) -> Place {
-        let slot = descend(self.branches(b), self.block_len(b), &q.prefix);
-        self.place_at(q, b, slot)
     }
 
     /// Locates a query in block `b`, given the slot that [`descend`] reached.

@@ -9,7 +9,7 @@
 //! special-token strings such as `<|endoftext|>` inside a text are encoded as the characters they are made of, so the special
 //! ids never come out of `encode`.
 //!
-//! Memory: text is handed to the engine in pieces of about [`PIECE`] bytes, cut where every one of the three
+//! Memory: text is handed to the engine in pieces of about `PIECE` bytes, cut where every one of the three
 //! split rules cuts anyway, because the engine's working memory is a multiple of the longest text it was given.
 
 use std::cell::RefCell;
@@ -213,7 +213,7 @@ impl BytePairTokenizer {
             padding: Override::Off,
             truncation: Override::Off,
         };
-        Ok(Self { engine, options, tokens, begins_word, sha256: super::hex(&hash.finalize()) })
+        Ok(Self { engine, options, tokens, begins_word, sha256: crate::format::hex(&hash.finalize()) })
     }
 
     /// sha256 over the split rule and every token's bytes in id order.

@@ -6,7 +6,7 @@
 //! not special are matched, as the file says.
 //!
 //! The engine reports no offsets; [`FileTokenizer::encode_spans`] runs the same steps one by one and keeps the positions: exactly for
-//! byte-level models without normalization, through [`super::align`] otherwise.
+//! byte-level models without normalization, through `super::align` otherwise.
 
 use std::path::Path;
 

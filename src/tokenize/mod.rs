@@ -8,7 +8,7 @@
 //! | `words` | [`words`] | open | no | normalised Unicode words |
 //! | `bytes` | [`bytes`] | closed, 256 | yes | bytes |
 //! | `gpt2`, `cl100k`, `o200k` | [`bpe`] | closed | yes | byte-level BPE tokens |
-//! | `file` | [`file`] | closed | if its model is byte-level | what the `tokenizer.json` says |
+//! | `file` | `file` | closed | if its model is byte-level | what the `tokenizer.json` says |
 //!
 //! Invariants, for every tokenizer: `encode` and `encode_spans` give the same ids; a span is a valid slice of the original text
 //! and spans never run backwards; a tokenizer can be used from any number of threads at once. Texts are limited to
@@ -234,11 +234,7 @@ fn begins_word_bytes(bytes: &[u8]) -> bool {
 
 fn sha256_hex(bytes: &[u8]) -> String {
     use sha2::Digest;
-    hex(&sha2::Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    crate::format::hex(&sha2::Sha256::digest(bytes))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! the HNSW paper; (b) collects the edges back, grouped by the row they reach, and prunes full lists, in parallel; (c)
 //! writes the lists. No step depends on what another thread has done, so there are no locks and no races.
 //!
-//! Cost: about `rows × ef_construction × 30` scores; memory: the graph, the stored vectors and 4 bytes a row and thread.
+//! Cost: one search at `ef_construction` a row, and the pruning; memory: the graph, the stored vectors and 4 bytes a row and thread.
 
 use std::path::Path;
 

@@ -91,12 +91,14 @@ impl Index {
         Index { raw: null_mut() }
     }
 
-    pub fn open(path: &Path) -> Result<Index> {
+    /// Reads an index; with `map`, inverted lists stay in the file, whose length FAISS does not check.
+    pub fn open(path: &Path, map: bool) -> Result<Index> {
         ready()?;
         let name = path_string(path)?;
         let mut index = Index::closed();
         // SAFETY: `name` is zero-terminated and outlives the call; the handle is stored where it is freed.
-        let code = unsafe { sys::faiss_read_index_fname(name.as_ptr(), MAP_LISTS, &mut index.raw) };
+        let code =
+            unsafe { sys::faiss_read_index_fname(name.as_ptr(), if map { MAP_LISTS } else { 0 }, &mut index.raw) };
         match check("read the index", code) {
             Ok(()) if !index.raw.is_null() => Ok(index),
             Ok(()) => Err(Error::corrupt(path, 0, "FAISS returned no index")),

@@ -76,12 +76,44 @@ pub fn build(source: &Source, params: &IvfParams, path: &Path) -> Result<()> {
     let data = faiss_path(path);
     let trained_on = faiss::build(source, params, &data)?;
     std::fs::File::open(&data).and_then(|f| f.sync_all()).map_err(Error::io(&data, "sync"))?;
+    describe(path, &params.factory, trained_on, source.len(), source.dim())
+}
+
+/// Takes over a FAISS file made elsewhere: copies it to `path.faiss` and describes it in `path`; the number of rows.
+///
+/// It must be whole (it is read once, unmapped) and number its vectors `0..n` in the order of the space's ids: an index
+/// wrapped in an id map is refused. Scores are what its own metric gives.
+pub fn import(from: &Path, path: &Path) -> Result<usize> {
+    use std::io::Read;
+    let mut first = [0u8; 4];
+    let mut file = std::fs::File::open(from).map_err(Error::io(from, "open"))?;
+    file.read_exact(&mut first).map_err(Error::io(from, "read"))?;
+    if &first == b"IxMp" || &first == b"IxM2" {
+        return Err(Error::invalid_hint(
+            format!("{}: a FAISS index inside an id map", from.display()),
+            "write the index inside it with faiss.downcast_index(map.index), and its ids (map.id_map) as a list of ids",
+        ));
+    }
+    let index = faiss::Index::open(from, false)?;
+    let (rows, dim) = (index.len(), index.dim());
+    drop(index);
+    let data = faiss_path(path);
+    std::fs::copy(from, &data).map_err(Error::io(&data, "write"))?;
+    std::fs::File::open(&data).and_then(|f| f.sync_all()).map_err(Error::io(&data, "sync"))?;
+    describe(path, "imported", 0, rows, dim)?;
+    Ok(rows)
+}
+
+/// Writes the first of the two files once the second is complete.
+fn describe(path: &Path, factory: &str, trained_on: usize, rows: usize, dim: usize) -> Result<()> {
+    check_dim(dim, dim)?;
+    let data = faiss_path(path);
     let bytes = std::fs::metadata(&data).map_err(Error::io(&data, "open"))?.len();
-    let description = Description { factory: params.factory.clone(), trained_on, bytes, xxh3: hash(&data)? };
+    let description = Description { factory: factory.into(), trained_on, bytes, xxh3: hash(&data)? };
     let json = serde_json::to_vec(&description).map_err(|e| Error::invalid(format!("ivf description: {e}")))?;
     let mut out = FileWriter::create(path)?;
     out.write(&json)?;
-    let (dim, rows) = (source.dim() as u32, source.len() as u64);
+    let (dim, rows) = (dim as u32, rows as u64);
     out.finish(Header { kind: KIND, version: VERSION, dim, element: 0, rows, payload: 0, extra: [0; 6] })
 }
 
@@ -117,21 +149,12 @@ impl IvfIndex {
         if length <= HASHED_ON_OPEN {
             index.verify()?;
         }
-        let opened = faiss::Index::open(&index.path)?;
+        let opened = faiss::Index::open(&index.path, true)?;
         if (opened.len(), opened.dim()) != (index.rows, index.dim) {
             let what = format!("{} vectors of {} dimensions inside", opened.len(), opened.dim());
             return Err(Error::corrupt(&index.path, 0, format!("{what}, {} of {} expected", index.rows, index.dim)));
         }
         Ok(IvfIndex { index: opened, ..index })
-    }
-
-    /// Opens a FAISS file made elsewhere (inner product or, for normalised vectors, whatever it was built with; scores
-    /// are what FAISS returns). Its vectors are rows in the order of their ids, which must be `0..n`.
-    pub fn open_faiss(path: &Path) -> Result<IvfIndex> {
-        let bytes = std::fs::metadata(path).map_err(Error::io(path, "open"))?.len();
-        let index = faiss::Index::open(path)?;
-        let description = Description { factory: "imported".into(), trained_on: 0, bytes, xxh3: String::new() };
-        Ok(IvfIndex { path: path.to_path_buf(), rows: index.len(), dim: index.dim(), description, index })
     }
 
     /// Compares the FAISS file with its recorded hash; reads all of it.
@@ -280,10 +303,15 @@ mod tests {
             }
             std::fs::write(&data, &good[..good.len() / 2]).unwrap();
             assert!(IvfIndex::open(&path).unwrap_err().to_string().contains("expected"));
-            assert!(IvfIndex::open_faiss(&data).is_err());
+            assert!(import(&data, &dir.path().join("b")).is_err());
             std::fs::write(&data, &good).unwrap();
             assert_eq!(IvfIndex::open(&path).unwrap().len(), 100);
-            assert_eq!(IvfIndex::open_faiss(&data).unwrap().dim(), 8);
+            assert_eq!(import(&data, &dir.path().join("b")).unwrap(), 100);
+            let params = SearchParams { ef: 0, nprobe: 4 };
+            let hits = IvfIndex::open(&dir.path().join("b")).unwrap().search(&vectors[..8], 1, &params, None).unwrap();
+            assert_eq!(hits[0][0].row, 0);
+            std::fs::write(&data, b"IxMp and so on").unwrap();
+            assert!(import(&data, &dir.path().join("b")).unwrap_err().to_string().contains("id map"));
         }
     }
 }

@@ -18,7 +18,7 @@ impl Index {
     pub fn closed() -> Index {
         Index
     }
-    pub fn open(_: &Path) -> Result<Index> {
+    pub fn open(_: &Path, _: bool) -> Result<Index> {
         off()
     }
     pub fn len(&self) -> usize {

@@ -114,9 +114,12 @@ impl Priorart {
             let share = evidence.choices.found as f32 / evidence.choices.of.max(1) as f32;
             verdict.dirty("choices", ComponentKind::Choice, share);
         }
-        if verdict.level == Level::Dirty && self.is_everywhere(evidence) {
-            verdict.level = Level::Suspect;
-        } else if verdict.level == Level::Clean && texts().any(|c| self.is_suspect(c)) {
+        let suspect = match verdict.level {
+            Level::Dirty => self.is_everywhere(evidence),
+            Level::Clean => texts().any(|c| self.is_suspect(c)),
+            Level::Suspect => true,
+        };
+        if suspect {
             verdict.level = Level::Suspect;
         }
         verdict

@@ -58,6 +58,7 @@ impl BlockWriter {
     }
 
     /// Number of ones in the bit vector last started.
+    #[cfg(test)]
     pub fn ones(&self) -> u64 {
         u64::from(self.ones)
     }
