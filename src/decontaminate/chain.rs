@@ -15,6 +15,8 @@ const LOOK_BACK: usize = 64;
 const CELLS: usize = 1 << 15;
 /// Bits lost per document word skipped in a gap.
 const SKIP_DOCUMENT: f32 = 0.2;
+/// Bits lost per document word skipped beyond the ends of a chain, where nothing holds the other side.
+const SKIP_OUTSIDE: f32 = 0.7;
 /// Bits lost per component word skipped in a gap.
 const SKIP_COMPONENT: f32 = 0.1;
 
@@ -86,17 +88,19 @@ pub fn best_chain(runs: &[Run], weights: &[f32]) -> Vec<Run> {
     chain
 }
 
-/// All aligned word pairs of a chain: its runs, and what matches in the gaps and beyond the ends.
-pub fn align(scan: &Scan, component: &[u32], weights: &[f32], chain: &[Run]) -> Vec<Pair> {
+/// All aligned word pairs of a chain: its runs and, with `gaps`, what matches between them and beyond the ends.
+pub fn align(scan: &Scan, component: &[u32], weights: &[f32], chain: &[Run], gaps: bool) -> Vec<Pair> {
     let (Some(first), Some(last)) = (chain.first(), chain.last()) else { return Vec::new() };
     let mut pairs = Vec::with_capacity(component.len());
     let ids = &scan.ids;
 
     let (d0, q0) = (first.document as usize, first.component as usize);
     let reach = d0 - d0.saturating_sub(q0 + q0 / 2 + 8);
-    fill(&ids[d0 - reach..d0], &component[..q0], &weights[..q0], (d0 - reach, 0), Ends::OpenStart, &mut pairs);
+    if gaps {
+        fill(&ids[d0 - reach..d0], &component[..q0], &weights[..q0], (d0 - reach, 0), Ends::OpenStart, &mut pairs);
+    }
     for (i, run) in chain.iter().enumerate() {
-        if let Some(before) = i.checked_sub(1).map(|j| chain[j]) {
+        if let Some(before) = i.checked_sub(1).map(|j| chain[j]).filter(|_| gaps) {
             let d = (before.document + before.words) as usize..run.document as usize;
             let q = (before.component + before.words) as usize..run.component as usize;
             fill(
@@ -115,7 +119,9 @@ pub fn align(scan: &Scan, component: &[u32], weights: &[f32], chain: &[Run]) -> 
     let q1 = (last.component + last.words) as usize;
     let rest = component.len() - q1;
     let end = ids.len().min(d1 + rest + rest / 2 + 8);
-    fill(&ids[d1..end], &component[q1..], &weights[q1..], (d1, q1), Ends::OpenEnd, &mut pairs);
+    if gaps {
+        fill(&ids[d1..end], &component[q1..], &weights[q1..], (d1, q1), Ends::OpenEnd, &mut pairs);
+    }
     pairs
 }
 
@@ -154,13 +160,14 @@ fn fill(document: &[u32], component: &[u32], weights: &[f32], base: (usize, usiz
     // best[i][j]: the best alignment of the first i document words with the first j component words.
     let mut best = vec![0f32; (rows + 1) * width];
     let skip = |cost: f32| if ends == Ends::OpenStart { 0.0 } else { cost };
+    let skip_document = if ends == Ends::Closed { SKIP_DOCUMENT } else { SKIP_OUTSIDE };
     for j in 1..=columns {
         best[j] = best[j - 1] - skip(SKIP_COMPONENT);
     }
     for i in 1..=rows {
-        best[i * width] = best[(i - 1) * width] - skip(SKIP_DOCUMENT);
+        best[i * width] = best[(i - 1) * width] - skip(skip_document);
         for j in 1..=columns {
-            let mut score = (best[(i - 1) * width + j] - SKIP_DOCUMENT).max(best[i * width + j - 1] - SKIP_COMPONENT);
+            let mut score = (best[(i - 1) * width + j] - skip_document).max(best[i * width + j - 1] - SKIP_COMPONENT);
             if ends == Ends::OpenStart {
                 score = score.max(0.0);
             }
@@ -184,7 +191,7 @@ fn fill(document: &[u32], component: &[u32], weights: &[f32], base: (usize, usiz
         if document[i - 1] == component[j - 1] && here == best[(i - 1) * width + j - 1] + weights[j - 1] {
             pairs.push(Pair { document: (base.0 + i - 1) as u32, component: (base.1 + j - 1) as u32 });
             (i, j) = (i - 1, j - 1);
-        } else if here == best[(i - 1) * width + j] - SKIP_DOCUMENT {
+        } else if here == best[(i - 1) * width + j] - skip_document {
             i -= 1;
         } else {
             j -= 1;
@@ -210,7 +217,7 @@ mod tests {
         let runs = [Run { document: 1, component: 0, words: 4 }, Run { document: 6, component: 5, words: 3 }];
         let chain = best_chain(&runs, &weights);
         assert_eq!(chain, runs);
-        let pairs = align(&scan(&document), &component, &weights, &chain);
+        let pairs = align(&scan(&document), &component, &weights, &chain, true);
         let matched: Vec<u32> = pairs.iter().map(|p| component[p.component as usize]).collect();
         assert_eq!(matched, [1, 2, 3, 4, 6, 7, 8, 9, 11, 12]);
         assert!(pairs.iter().all(|p| document[p.document as usize] == component[p.component as usize]));
@@ -232,7 +239,7 @@ mod tests {
         let weights = [5.0; 6];
         let document = [1, 60, 61, 62, 63, 3, 4, 64, 5, 65, 66];
         let run = Run { document: 5, component: 2, words: 2 };
-        let pairs = align(&scan(&document), &component, &weights, &[run]);
+        let pairs = align(&scan(&document), &component, &weights, &[run], true);
         let places: Vec<u32> = pairs.iter().map(|p| p.document).collect();
         assert_eq!(places, [0, 5, 6, 8]);
     }

@@ -48,7 +48,7 @@ struct DeconItem {
 struct Frequencies {
     n: usize,
     items: f32,
-    counts: HashMap<Vec<u32>, u32>,
+    counts: HashMap<u64, u32>,
 }
 
 impl Frequencies {
@@ -58,15 +58,19 @@ impl Frequencies {
             items += 1;
             let unique: HashSet<&[u32]> = tokens.iter().flat_map(|t| grams(t, n)).collect();
             for gram in unique {
-                *counts.entry(gram.to_vec()).or_insert(0) += 1;
+                *counts.entry(gram_hash(gram)).or_insert(0) += 1;
             }
         }
         Frequencies { n, items: items as f32, counts }
     }
 
     fn weight(&self, gram: &[u32]) -> f32 {
-        self.counts.get(gram).map_or(0.0, |&df| (self.items / df as f32).ln())
+        self.counts.get(&gram_hash(gram)).map_or(0.0, |&df| (self.items / df as f32).ln())
     }
+}
+
+fn gram_hash(gram: &[u32]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytemuck::cast_slice(gram))
 }
 
 /// n-grams of tokens; a shorter text is one n-gram.
@@ -111,6 +115,11 @@ impl DeconIndex {
             passage: Frequencies::count(decon.passage_n, kept().map(|i| vec![&i.passage])),
             items,
         })
+    }
+
+    /// Whether the item is long enough for decon to look for it.
+    pub fn has(&self, item: u32) -> bool {
+        self.items.get(item as usize).is_some_and(|i| !i.left_out)
     }
 
     /// The best score of an item in a document's tokens; `None` when no sampled n-gram hits.

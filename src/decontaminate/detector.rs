@@ -17,8 +17,12 @@ use crate::reference::{ComponentKind, ReferenceIndex, words};
 /// How often an n-gram (its words, folded) occurs in a corpus.
 pub type Frequency = dyn Fn(&[&str]) -> u64 + Send + Sync;
 
-/// Share of the question's weight our own words must match before decon's tokens are computed.
-const DECON_COVERAGE: f32 = 0.3;
+/// Share of the question's weight, and words, that our own alignment must match before decon's tokens are computed. At
+/// decon's default threshold the question needs at least .71 of its own weight.
+const DECON_COVERAGE: f32 = 0.5;
+const DECON_WORDS: u32 = 8;
+/// The share for thresholds below .7.
+const DECON_LOW_COVERAGE: f32 = 0.2;
 /// A weaker item whose match lies inside a stronger one's is put down to it when it covers this much less of itself.
 const ECLIPSE_MARGIN: f32 = 0.15;
 /// Words of the n-gram whose corpus frequency is asked for.
@@ -121,7 +125,7 @@ impl Detector {
         if has(Protocol::Decon) {
             let _ = decon.set(DeconIndex::build(&index, &p.decon)?);
         }
-        let rules = Rules::new(p);
+        let rules = Rules::new(p, &settings.protocols);
         Ok(Detector { index, settings, rules, primitives, decon, frequency: None, pool: Mutex::default() })
     }
 
@@ -189,15 +193,20 @@ impl Detector {
             findings.retain(|f| f.level() > Level::Clean);
         }
         findings.sort_by(|a, b| {
-            let weight = |f: &Finding| f.evidence.matched_weight();
-            b.level().cmp(&a.level()).then(weight(b).total_cmp(&weight(a))).then(a.item.cmp(&b.item))
+            let strength = |f: &Finding| f.evidence.strength();
+            b.level().cmp(&a.level()).then(strength(b).total_cmp(&strength(a))).then(a.item.cmp(&b.item))
         });
         Ok(findings)
     }
 
     fn decon(&self, text: &str, evidence: &mut [Evidence]) -> Result<()> {
         let Some(index) = self.decon.get() else { return Ok(()) };
-        let candidate = |e: &Evidence| e.of(ComponentKind::Question).is_some_and(|q| q.coverage() >= DECON_COVERAGE);
+        let low = self.settings.parameters.decon.threshold < 0.7;
+        let least = if low { DECON_LOW_COVERAGE } else { DECON_COVERAGE };
+        let candidate = |e: &Evidence| {
+            let question = e.of(ComponentKind::Question);
+            question.is_some_and(|q| q.coverage() >= least && q.matched_words >= DECON_WORDS) && index.has(e.item)
+        };
         if !evidence.iter().any(candidate) {
             return Ok(());
         }

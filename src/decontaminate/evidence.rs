@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::chain::{Pair, align, best_chain};
 use super::lines::{LineRules, best_share, equal_lines};
 use super::primitives::Primitives;
-use super::protocol::Parameters;
+use super::protocol::{Parameters, Protocol};
 use super::scan::{Run, Scan};
 use super::unit::Bounds;
 use crate::reference::words::{self, Word};
@@ -18,6 +18,8 @@ use crate::reference::{Component, ComponentKind, ReferenceIndex, SEED};
 const LEAST_SHARE: f32 = 0.15;
 /// Words of a run that a word protocol can count: the least n of theirs.
 const LEAST_RUN: u32 = 8;
+/// Words of a run that make a pair worth an alignment whatever their share.
+const LONG_RUN: u32 = 16;
 /// Weight of a word that was replaced by another one, always the same, against that of an equal word.
 const RENAMED: f32 = 0.8;
 /// Runs of one component in one document that are kept; more means a phrase repeated all over the document.
@@ -137,6 +139,14 @@ impl Evidence {
             .max_by(|a, b| a.matched_weight.total_cmp(&b.matched_weight).then(b.component.cmp(&a.component)))
     }
 
+    /// How well the item fits, to tell it from others that share its text: bits found, a little more for components found
+    /// character for character, and for how much of them was found.
+    pub(crate) fn strength(&self) -> f32 {
+        let texts = self.components.iter().filter(|c| c.kind != ComponentKind::Choice);
+        let fit: f32 = texts.map(|c| 4.0 * c.coverage() + if c.bounds.literal { 2.0 } else { 0.0 }).sum();
+        self.matched_weight() + fit
+    }
+
     /// Bits of everything found of the item.
     pub fn matched_weight(&self) -> f32 {
         let parts = self.components.iter().filter(|c| c.kind != ComponentKind::Choice).map(|c| c.matched_weight);
@@ -147,20 +157,28 @@ impl Evidence {
 /// What of the parameters shapes the evidence itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
-    pub skipgram_words: usize,
-    pub skipgram_mismatches: usize,
-    pub lines: LineRules,
+    /// Whether a protocol counts runs of eight words whatever their share of the component.
+    pub every_run: bool,
+    /// Words and mismatches of llama2's matches; `None` = not wanted.
+    pub skipgrams: Option<(usize, usize)>,
+    /// `None` = not wanted.
+    pub lines: Option<LineRules>,
     /// Words per n-gram of dolma's second rule; 0 = not wanted.
     pub share_words: usize,
 }
 
 impl Rules {
-    pub fn new(parameters: &Parameters) -> Rules {
+    /// What these protocols need.
+    pub fn new(parameters: &Parameters, protocols: &[Protocol]) -> Rules {
+        let has = |p: Protocol| protocols.contains(&p);
+        let of_lines = has(Protocol::Dolma) || has(Protocol::Mathpile);
+        let lines = LineRules { dolma_words: parameters.dolma.words, line_words: parameters.mathpile.least_words };
+        let of_words = [Protocol::Palm, Protocol::Llama2, Protocol::Llama3, Protocol::Tulu3, Protocol::Contam];
         Rules {
-            skipgram_words: parameters.llama2.n,
-            skipgram_mismatches: parameters.llama2.mismatches,
-            lines: LineRules { dolma_words: parameters.dolma.words, line_words: parameters.mathpile.least_words },
-            share_words: parameters.dolma.n,
+            every_run: of_lines || of_words.into_iter().any(has),
+            skipgrams: has(Protocol::Llama2).then_some((parameters.llama2.n, parameters.llama2.mismatches)),
+            lines: of_lines.then_some(lines),
+            share_words: if has(Protocol::Dolma) { parameters.dolma.n } else { 0 },
         }
     }
 }
@@ -168,60 +186,69 @@ impl Rules {
 /// Collects the evidence for all items from the hits of a scan, by item number.
 pub(crate) fn collect(index: &ReferenceIndex, scan: &Scan, text: &str, rules: &Rules) -> Vec<Evidence> {
     let mut out: Vec<Evidence> = Vec::new();
-    let mut runs = Vec::new();
     let mut pending: Vec<(u32, Vec<Run>)> = Vec::new();
     let mut item = u32::MAX;
-    let mut worth = false;
-    let flush = |pending: &mut Vec<(u32, Vec<Run>)>, worth: &mut bool, out: &mut Vec<Evidence>, item: u32| {
-        if *worth {
-            out.push(evidence_of_item(index, scan, text, item, pending, rules));
+    let mut look = Look::None;
+    let mut runs = Vec::new();
+    let flush = |pending: &mut Vec<(u32, Vec<Run>)>, look: Look, item: u32, out: &mut Vec<Evidence>| {
+        if look > Look::None {
+            out.push(evidence_of_item(index, scan, text, item, pending, look, rules));
         }
         pending.clear();
-        *worth = false;
     };
     for hits in scan.hits.chunk_by(|a, b| a.component == b.component) {
-        let component = index.component(hits[0].component);
-        if component.item != item {
-            flush(&mut pending, &mut worth, &mut out, item);
-            item = component.item;
+        let number = hits[0].component;
+        let (of, words, weights) = index.component_words(number);
+        if of != item {
+            flush(&mut pending, look, item, &mut out);
+            (item, look) = (of, Look::None);
         }
-        scan.runs(&hits[..hits.len().min(MOST_RUNS)], component.words, &mut runs);
-        if runs.is_empty() {
-            continue;
+        scan.runs(&hits[..hits.len().min(MOST_RUNS)], words, &mut runs);
+        if !runs.is_empty() {
+            look = look.max(Look::at(weights, index.component_weight(number), &runs, rules));
+            pending.push((number, std::mem::take(&mut runs)));
         }
-        worth |= is_worth_a_look(&component, &runs);
-        pending.push((component.number, std::mem::take(&mut runs)));
     }
-    flush(&mut pending, &mut worth, &mut out, item);
+    flush(&mut pending, look, item, &mut out);
     out
 }
 
-/// Whether any protocol could say something of a component with these runs (sorted by place in the document).
-fn is_worth_a_look(component: &Component<'_>, runs: &[Run]) -> bool {
-    let words = component.words.len() as u32;
-    let long: u32 = runs.iter().map(|run| if run.words >= LEAST_RUN { run.words } else { 0 }).sum();
-    if long > 0 {
-        return true;
-    }
-    // Short runs count together when one copy of the component could hold them. Overlaps may count twice: this is an
-    // upper bound.
-    let reach = 3 * words + 60;
-    let (mut total, mut first) = (0.0, 0);
-    for run in runs {
-        total += run_weight(component, run);
-        while runs[first].document + reach < run.document {
-            total -= run_weight(component, &runs[first]);
-            first += 1;
-        }
-        if total >= LEAST_SHARE * component.weight {
-            return true;
-        }
-    }
-    false
+/// How closely a pair of document and item is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    /// No protocol could say anything of it.
+    None,
+    /// Only its runs count: too little for an alignment to become a copy.
+    Runs,
+    /// Runs and alignment.
+    Alignment,
 }
 
-fn run_weight(component: &Component<'_>, run: &Run) -> f32 {
-    component.weights[run.component as usize..(run.component + run.words) as usize].iter().sum()
+impl Look {
+    /// For a component with these runs (sorted by place in the document).
+    fn at(weights: &[f32], weight: f32, runs: &[Run], rules: &Rules) -> Look {
+        let longest = runs.iter().map(|run| run.words).max().unwrap_or(0);
+        if longest >= LONG_RUN {
+            return Look::Alignment;
+        }
+        // Short runs count together when one copy of the component could hold them. Overlaps may count twice: this is
+        // an upper bound.
+        let of =
+            |run: &Run| -> f32 { weights[run.component as usize..(run.component + run.words) as usize].iter().sum() };
+        let reach = 3 * weights.len() as u32 + 60;
+        let (mut total, mut first) = (0.0, 0);
+        for run in runs {
+            total += of(run);
+            while runs[first].document + reach < run.document {
+                total -= of(&runs[first]);
+                first += 1;
+            }
+            if total >= LEAST_SHARE * weight {
+                return Look::Alignment;
+            }
+        }
+        if rules.every_run && longest >= LEAST_RUN { Look::Runs } else { Look::None }
+    }
 }
 
 fn evidence_of_item(
@@ -230,15 +257,16 @@ fn evidence_of_item(
     text: &str,
     item: u32,
     pending: &mut Vec<(u32, Vec<Run>)>,
+    look: Look,
     rules: &Rules,
 ) -> Evidence {
     let mut evidence = Evidence::empty(index, item);
     for (number, runs) in pending.drain(..) {
         let component = index.component(number);
         let spans = words::words(component.text);
-        let found = component_evidence(scan, text, &component, &spans, runs, rules);
-        if component.kind != ComponentKind::Choice {
-            let lines = equal_lines(scan, text, component.text, &spans, &found.runs, rules.lines);
+        let found = component_evidence(scan, text, &component, &spans, runs, look, rules);
+        if let (Some(lines), true) = (rules.lines, component.kind != ComponentKind::Choice) {
+            let lines = equal_lines(scan, text, component.text, &spans, &found.runs, lines);
             evidence.primitives.paragraphs += lines.paragraphs;
             evidence.primitives.lines += lines.lines;
         }
@@ -259,6 +287,7 @@ fn component_evidence(
     component: &Component<'_>,
     spans: &[Word],
     runs: Vec<Run>,
+    look: Look,
     rules: &Rules,
 ) -> ComponentEvidence {
     let mut chain = best_chain(&runs, component.weights);
@@ -275,7 +304,7 @@ fn component_evidence(
             chain = vec![*run];
         }
     }
-    let pairs = align(scan, component.words, component.weights, &chain);
+    let pairs = align(scan, component.words, component.weights, &chain, look == Look::Alignment);
     let (renamed_words, renamed_weight) = renamed(scan, text, component, &pairs);
     let stretches: Vec<&[Pair]> =
         pairs.chunk_by(|a, b| b.document == a.document + 1 && b.component == a.component + 1).collect();
@@ -323,14 +352,14 @@ fn component_evidence(
         bounds,
         pieces,
         document_words,
-        skipgram_words: skipgram_words(scan, component.words, &runs, rules),
+        skipgram_words: rules.skipgrams.map_or(0, |rule| skipgram_words(scan, component.words, &runs, rule)),
         runs,
     }
 }
 
 /// Counts the component's words in matches that allow mismatches: stretches on one diagonal of document and component, of
-/// at least `skipgram_words` words, of which at most `skipgram_mismatches` differ. Each holds one of the runs.
-fn skipgram_words(scan: &Scan, component: &[u32], runs: &[Run], rules: &Rules) -> u32 {
+/// at least `n` words, of which at most `mismatches` differ. Each holds one of the runs.
+fn skipgram_words(scan: &Scan, component: &[u32], runs: &[Run], (n, mismatches): (usize, usize)) -> u32 {
     let mut hit = vec![false; component.len()];
     for run in runs {
         let (d, q) = (run.document as i64, run.component as i64);
@@ -338,20 +367,20 @@ fn skipgram_words(scan: &Scan, component: &[u32], runs: &[Run], rules: &Rules) -
         let (low, high) = (-d.min(q), (scan.ids.len() as i64 - d).min(component.len() as i64 - q));
         // Reach of the match when k mismatches are spent on one side; it ends on an equal word.
         let reach = |steps: &mut dyn Iterator<Item = i64>, from: i64| {
-            let mut ends = vec![from; rules.skipgram_mismatches + 1];
+            let mut ends = vec![from; mismatches + 1];
             let mut spent = 0;
             for at in steps {
                 if equal(at) {
                     ends[spent] = at;
                 } else {
                     spent += 1;
-                    if spent > rules.skipgram_mismatches {
+                    if spent > mismatches {
                         break;
                     }
                     ends[spent] = ends[spent - 1];
                 }
             }
-            for k in spent.min(rules.skipgram_mismatches) + 1..ends.len() {
+            for k in spent.min(mismatches) + 1..ends.len() {
                 ends[k] = ends[k - 1];
             }
             ends
@@ -359,9 +388,9 @@ fn skipgram_words(scan: &Scan, component: &[u32], runs: &[Run], rules: &Rules) -
         let last = i64::from(run.words) - 1;
         let left = reach(&mut (low..0).rev(), 0);
         let right = reach(&mut (last + 1..high), last);
-        for k in 0..=rules.skipgram_mismatches {
-            let (from, to) = (left[k], right[rules.skipgram_mismatches - k]);
-            if to - from + 1 >= rules.skipgram_words as i64 {
+        for k in 0..=mismatches {
+            let (from, to) = (left[k], right[mismatches - k]);
+            if to - from + 1 >= n as i64 {
                 for at in from..=to {
                     hit[(q + at) as usize] |= equal(at);
                 }
@@ -404,17 +433,14 @@ fn bounds_at(scan: &Scan, text: &str, component: &Component<'_>, document: usize
 
 /// Finds the item's choices, whole and in any order, near what was found of its question, or of its longer choices.
 fn find_choices(index: &ReferenceIndex, scan: &Scan, text: &str, evidence: &Evidence) -> ChoiceEvidence {
-    let choices: Vec<Component<'_>> =
-        index.components(evidence.item).filter(|c| c.kind == ComponentKind::Choice && !c.words.is_empty()).collect();
-    let mut out = ChoiceEvidence { of: choices.len() as u32, ..ChoiceEvidence::default() };
-    if choices.is_empty() {
-        return out;
-    }
     let anchor = evidence
         .of(ComponentKind::Question)
         .filter(|q| q.coverage() >= 0.5)
         .or_else(|| evidence.of(ComponentKind::Choice).filter(|c| c.coverage() >= 0.8));
-    let Some(anchor) = anchor else { return out };
+    let choices: Vec<Component<'_>> =
+        index.components(evidence.item).filter(|c| c.kind == ComponentKind::Choice && !c.words.is_empty()).collect();
+    let mut out = ChoiceEvidence { of: choices.len() as u32, ..ChoiceEvidence::default() };
+    let Some(anchor) = anchor.filter(|_| !choices.is_empty()) else { return out };
     let total: usize = choices.iter().map(|c| c.words.len() + 2).sum();
     let reach = 30 + total * 3 / 2;
     let back = if anchor.kind == ComponentKind::Question { 4 } else { reach };

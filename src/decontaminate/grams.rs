@@ -99,7 +99,8 @@ pub(crate) fn each_gram(tokens: &[u64], n: usize, mut visit: impl FnMut(usize, u
 
 #[inline(always)]
 fn finish(hash: u64) -> u64 {
-    crate::reference::words::mix(hash ^ (hash >> 31))
+    let hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ (hash >> 32)
 }
 
 #[cfg(test)]

@@ -58,14 +58,13 @@ struct Substrings {
     prefix: usize,
     table: GramTable<u32>,
     /// Item, number among the item's substrings, characters.
-    patterns: Vec<(u32, u32, Vec<u32>)>,
+    patterns: Vec<(u32, u32, Vec<u64>)>,
 }
 
 /// Buffers of one reading.
 #[derive(Debug, Default)]
 pub(crate) struct PrimitiveScratch {
     tokens: Tokens,
-    chars: Vec<u32>,
     codes: Vec<u64>,
 }
 
@@ -150,10 +149,8 @@ impl PrimitiveIndex {
             });
         }
         if let Some(substrings) = &self.substrings {
-            alphanumerics(text, &mut scratch.chars);
-            scratch.codes.clear();
-            scratch.codes.extend(scratch.chars.iter().map(|&c| u64::from(c)));
-            let chars = &scratch.chars;
+            alphanumerics(text, &mut scratch.codes);
+            let chars = &scratch.codes;
             each_gram(&scratch.codes, substrings.prefix, |at, hash| {
                 if substrings.table.may(hash) {
                     for &pattern in substrings.table.get(hash) {
@@ -200,7 +197,7 @@ impl Substrings {
             if chars.len() < prefix {
                 continue;
             }
-            let sampled: Vec<Vec<u32>> = if chars.len() <= gpt4.characters {
+            let sampled: Vec<Vec<u64>> = if chars.len() <= gpt4.characters {
                 vec![chars.clone()]
             } else {
                 let seed = gpt4.seed ^ xxhash_rust::xxh3::xxh3_64(text.as_bytes());
@@ -213,8 +210,7 @@ impl Substrings {
                     .collect()
             };
             for (i, pattern) in sampled.into_iter().enumerate() {
-                let codes: Vec<u64> = pattern[..prefix].iter().map(|&c| u64::from(c)).collect();
-                each_gram(&codes, prefix, |_, hash| pairs.push((hash, patterns.len() as u32)));
+                each_gram(&pattern[..prefix], prefix, |_, hash| pairs.push((hash, patterns.len() as u32)));
                 patterns.push((number as u32, i as u32, pattern));
             }
         }

@@ -77,6 +77,21 @@ impl Scan {
 
     /// Places whose two-, three- or four-word n-gram passes the seed filter.
     fn filter(&mut self, index: &ReferenceIndex) {
+        // No branch depends on the filter's memory, so that its cache misses overlap: every four-word seed is written,
+        // and kept only if it passed.
+        let windows = self.ids.len().saturating_sub(SEED - 1);
+        self.passed.resize(windows + 1, (0, 0));
+        let mut kept = 0;
+        let mut short = false;
+        for (at, gram) in self.ids.windows(SEED).enumerate() {
+            let [a, b, c, d] = *gram else { continue };
+            short |= a & SHORT_START != 0;
+            let hash = seed_hash(gram);
+            let known = (a != 0) & (b != 0) & (c != 0) & (d != 0);
+            self.passed[kept] = (hash, at as u32);
+            kept += usize::from(known & index.may_have_seed(hash));
+        }
+        self.passed.truncate(kept);
         let passed = &mut self.passed;
         let mut check = |at: usize, gram: &[u32]| {
             let hash = seed_hash(gram);
@@ -84,19 +99,16 @@ impl Scan {
                 passed.push((hash, at as u32));
             }
         };
-        for (at, gram) in self.ids.windows(SEED).enumerate() {
-            let [a, b, c, d] = *gram else { continue };
-            if a & SHORT_START != 0 {
-                check(at, &[a, b]);
-                check(at, &[a, b, c]);
-            }
-            if a != 0 && b != 0 && c != 0 && d != 0 {
-                check(at, &[a, b, c, d]);
+        if short {
+            for (at, gram) in self.ids.windows(SEED).enumerate() {
+                if gram[0] & SHORT_START != 0 {
+                    check(at, &gram[..2]);
+                    check(at, &gram[..3]);
+                }
             }
         }
         // The last words start no four-word window.
-        let rest = self.ids.len().saturating_sub(SEED - 1);
-        for at in rest..self.ids.len() {
+        for at in windows..self.ids.len() {
             for n in 2..=(self.ids.len() - at) {
                 check(at, &self.ids[at..at + n]);
             }

@@ -11,94 +11,118 @@
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::reference::words::mix;
-
-/// Running hash of one word.
-#[derive(Clone, Copy)]
-struct Hasher(u64);
-
-impl Hasher {
-    const EMPTY: u64 = 0xcbf2_9ce4_8422_2325;
-
-    #[inline(always)]
-    fn feed(&mut self, byte: u8) {
-        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-
-    fn feed_char(&mut self, c: char) {
-        let mut buffer = [0; 4];
-        for &b in c.encode_utf8(&mut buffer).as_bytes() {
-            self.feed(b);
-        }
-    }
-}
+use crate::reference::words::Hasher;
 
 /// What a stream gives: token hashes and the byte range of each, in reused buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     pub hashes: Vec<u64>,
     pub spans: Vec<(u32, u32)>,
-    word: Option<(u64, u32)>,
 }
 
-impl Tokens {
-    fn clear(&mut self) {
-        self.hashes.clear();
-        self.spans.clear();
-        self.word = None;
+/// The token being read.
+struct Open<'t> {
+    tokens: &'t mut Tokens,
+    hasher: Hasher,
+    start: usize,
+}
+
+impl<'t> Open<'t> {
+    fn new(tokens: &'t mut Tokens) -> Open<'t> {
+        tokens.hashes.clear();
+        tokens.spans.clear();
+        Open { tokens, hasher: Hasher::NEW, start: 0 }
     }
 
     #[inline(always)]
     fn byte(&mut self, at: usize, byte: u8) {
-        let (state, start) = self.word.unwrap_or((Hasher::EMPTY, at as u32));
-        let mut hasher = Hasher(state);
-        hasher.feed(byte);
-        self.word = Some((hasher.0, start));
+        if self.hasher.bytes == 0 {
+            self.start = at;
+        }
+        self.hasher.feed(byte);
     }
 
     fn char(&mut self, at: usize, c: char) {
-        let (state, start) = self.word.unwrap_or((Hasher::EMPTY, at as u32));
-        let mut hasher = Hasher(state);
-        hasher.feed_char(c);
-        self.word = Some((hasher.0, start));
+        let mut buffer = [0; 4];
+        for &b in c.encode_utf8(&mut buffer).as_bytes() {
+            self.byte(at, b);
+        }
     }
 
     #[inline(always)]
     fn end(&mut self, at: usize) {
-        if let Some((state, start)) = self.word.take() {
-            self.hashes.push(mix(state));
-            self.spans.push((start, at as u32));
+        if self.hasher.bytes != 0 {
+            self.tokens.hashes.push(self.hasher.finish());
+            self.tokens.spans.push((self.start as u32, at as u32));
+            self.hasher = Hasher::NEW;
         }
     }
 }
 
+/// What a stream does with an ASCII byte: anything above `WIDE` is fed to the token as it stands in the table.
+const END: u8 = 0;
+const SKIP: u8 = 1;
+const WIDE: u8 = 2;
+const DIGIT: u8 = 3;
+
+/// ASCII bytes of the `gpt3` stream; control characters that are no white space stay in their word.
+const BARE: [u8; 256] = {
+    let mut table = [WIDE; 256];
+    let mut i = 0;
+    while i < 128 {
+        let b = i as u8;
+        table[i] = match b {
+            b' ' | 0x09..=0x0d | 0x1c..=0x1f => END,
+            _ if b.is_ascii_alphanumeric() => b.to_ascii_lowercase(),
+            _ if b.is_ascii_punctuation() => SKIP,
+            _ => WIDE,
+        };
+        i += 1;
+    }
+    table
+};
+
+/// ASCII bytes of the `datatrove` stream: all but letters and digits is white space, punctuation or control character.
+const FOLDED: [u8; 256] = {
+    let mut table = [WIDE; 256];
+    let mut i = 0;
+    while i < 128 {
+        let b = i as u8;
+        table[i] = if b.is_ascii_digit() {
+            DIGIT
+        } else if b.is_ascii_alphabetic() {
+            b.to_ascii_lowercase()
+        } else {
+            END
+        };
+        i += 1;
+    }
+    table
+};
+
 /// The `gpt3` stream.
 pub(crate) fn bare_words(text: &str, tokens: &mut Tokens) {
-    tokens.clear();
+    let mut open = Open::new(tokens);
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        let b = bytes[at];
-        if b < 0x80 {
-            if b.is_ascii_alphanumeric() {
-                tokens.byte(at, b.to_ascii_lowercase());
-            } else if b == b' ' || b.is_ascii_whitespace() || b == 0x0b || (0x1c..=0x1f).contains(&b) {
-                tokens.end(at);
-            } else if !b.is_ascii_punctuation() {
-                tokens.byte(at, b);
-            }
-            at += 1;
-        } else {
+        let class = BARE[bytes[at] as usize];
+        if class > WIDE {
+            open.byte(at, class);
+        } else if class == END {
+            open.end(at);
+        } else if class == WIDE {
             let Some(c) = text[at..].chars().next() else { break };
             if c.is_whitespace() {
-                tokens.end(at);
+                open.end(at);
             } else {
-                tokens.char(at, c);
+                open.char(at, c);
             }
-            at += c.len_utf8();
+            at += c.len_utf8() - 1;
         }
+        at += 1;
     }
-    tokens.end(bytes.len());
+    open.end(bytes.len());
 }
 
 /// Punctuation beyond ASCII that the `datatrove` stream takes for spaces.
@@ -143,41 +167,38 @@ fn is_listed_punctuation(c: char) -> bool {
 
 /// The `datatrove` stream.
 pub(crate) fn folded_words(text: &str, tokens: &mut Tokens) {
-    tokens.clear();
+    let mut open = Open::new(tokens);
     let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
     let mut at = 0;
     while at < bytes.len() {
-        let b = bytes[at];
-        if b.is_ascii_digit() {
-            tokens.byte(at, b'0');
+        let class = FOLDED[bytes[at] as usize];
+        if class > DIGIT {
+            open.byte(at, class);
             at += 1;
-            while at < bytes.len() && bytes[at].is_ascii_digit() {
+        } else if class == END {
+            open.end(at);
+            at += 1;
+        } else if class == DIGIT {
+            open.byte(at, b'0');
+            while digit(at) {
                 at += 1;
             }
-            let decimal = at + 1 < bytes.len() && matches!(bytes[at], b'.' | b',') && bytes[at + 1].is_ascii_digit();
-            if decimal {
-                at += 2;
-                while at < bytes.len() && bytes[at].is_ascii_digit() {
+            if digit(at + 1) && matches!(bytes[at], b'.' | b',') {
+                at += 1;
+                while digit(at) {
                     at += 1;
                 }
             }
-        } else if b < 0x80 {
-            if b.is_ascii_alphabetic() {
-                tokens.byte(at, b.to_ascii_lowercase());
-            } else {
-                // All other ASCII is white space, punctuation or a control character.
-                tokens.end(at);
-            }
-            at += 1;
         } else {
             let Some(c) = text[at..].chars().next() else { break };
             if c.is_whitespace() || is_listed_punctuation(c) {
-                tokens.end(at);
+                open.end(at);
             } else {
                 for lower in c.to_lowercase() {
                     for part in std::iter::once(lower).nfd() {
                         if !unicode_normalization::char::is_combining_mark(part) {
-                            tokens.char(at, part);
+                            open.char(at, part);
                         }
                     }
                 }
@@ -185,11 +206,11 @@ pub(crate) fn folded_words(text: &str, tokens: &mut Tokens) {
             at += c.len_utf8();
         }
     }
-    tokens.end(bytes.len());
+    open.end(bytes.len());
 }
 
 /// The `gpt4` stream: the code of every letter and digit.
-pub(crate) fn alphanumerics(text: &str, out: &mut Vec<u32>) {
+pub(crate) fn alphanumerics(text: &str, out: &mut Vec<u64>) {
     out.clear();
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -197,13 +218,13 @@ pub(crate) fn alphanumerics(text: &str, out: &mut Vec<u32>) {
         let b = bytes[at];
         if b < 0x80 {
             if b.is_ascii_alphanumeric() {
-                out.push(u32::from(b));
+                out.push(u64::from(b));
             }
             at += 1;
         } else {
             let Some(c) = text[at..].chars().next() else { break };
             if c.is_alphanumeric() {
-                out.push(u32::from(c));
+                out.push(u64::from(u32::from(c)));
             }
             at += c.len_utf8();
         }

@@ -150,6 +150,20 @@ impl ReferenceIndex {
         }
     }
 
+    /// Item, words and weights of a component, without its text: cheaper than [`ReferenceIndex::component`].
+    #[inline]
+    pub(crate) fn component_words(&self, number: u32) -> (u32, &[u32], &[f32]) {
+        let row = &self.components[number as usize];
+        let words = row.word_start as usize..row.word_start as usize + row.words as usize;
+        (row.item, &self.word_ids[words.clone()], &self.word_weights[words])
+    }
+
+    /// Sum of a component's word weights.
+    #[inline]
+    pub(crate) fn component_weight(&self, number: u32) -> f32 {
+        self.components[number as usize].weight
+    }
+
     /// The components of an item.
     pub fn components(&self, item: u32) -> impl Iterator<Item = Component<'_>> {
         self.component_numbers(item).map(|number| self.component(number))

@@ -48,18 +48,19 @@ const FOLD: [u8; 256] = {
 const K: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Running hash of one word, fed byte by byte.
-#[derive(Clone, Copy)]
-struct Hasher {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hasher {
     state: u64,
     block: u64,
-    bytes: u32,
+    /// Bytes fed; 0 = no word has begun.
+    pub bytes: u32,
 }
 
 impl Hasher {
-    const NEW: Hasher = Hasher { state: 0, block: 0, bytes: 0 };
+    pub const NEW: Hasher = Hasher { state: 0, block: 0, bytes: 0 };
 
     #[inline(always)]
-    fn feed(&mut self, byte: u8) {
+    pub fn feed(&mut self, byte: u8) {
         self.block = (self.block << 8) | u64::from(byte);
         self.bytes += 1;
         if self.bytes & 7 == 0 {
@@ -69,7 +70,7 @@ impl Hasher {
     }
 
     #[inline(always)]
-    fn finish(self) -> u64 {
+    pub fn finish(self) -> u64 {
         (mix(mix(self.state ^ self.block).wrapping_add(u64::from(self.bytes))) & !3) | 4
     }
 }
