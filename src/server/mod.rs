@@ -1,12 +1,12 @@
 //! The query server: the analysts' page and the native JSON API.
 //!
-//! - [`settings`]: what to serve and the limits on it.
-//! - [`indexes`]: the served indexes by name; a new generation replaces the snapshot under running queries.
-//! - [`work`]: blocking queries on their own threads, with limits on time and on how many run at once.
-//! - [`request`], [`problem`], [`redact`]: bodies in, errors out, text withheld.
-//! - [`native`]: `/v1/…`; [`novelty`]: its query against human writing.
-//! - [`infinigram`], [`olmotrace`]: the interfaces existing clients speak, over [`passages`].
-//! - [`metrics`], [`guard`]: histograms, access log, bearer token; [`listen`]: connections; [`page`]: the page's files.
+//! - `settings`: what to serve and the limits on it.
+//! - `indexes`: the served indexes by name; a new generation replaces the snapshot under running queries.
+//! - `work`: blocking queries on their own threads, with limits on time and on how many run at once.
+//! - `request`, `problem`, `redact`: bodies in, errors out, text withheld.
+//! - `native`: `/v1/…`; `novelty`: its query against human writing.
+//! - `infinigram`, `olmotrace`: the interfaces existing clients speak, over `passages`.
+//! - `metrics`, `guard`: histograms, access log, bearer token; `listen`: connections; `page`: the page's files.
 //!
 //! Invariants: a request works on one snapshot from start to end; no input makes the process panic or allocate without limit; an
 //! answer is about the index the request names and no other.
