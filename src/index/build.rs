@@ -270,6 +270,12 @@ fn fill<'scope>(
             if let Some((name, handle)) = sorting.take() {
                 let meta =
                     handle.join().unwrap_or_else(|_| Err(Error::invalid("the thread that sorted a shard panicked")))?;
+                tracing::info!(
+                    shard = %dir.join(&name).display(),
+                    documents = meta.documents,
+                    tokens = meta.tokens,
+                    "shard sorted and written"
+                );
                 done.shards.push(FinishedShard {
                     dir: name,
                     documents: meta.documents,

@@ -309,6 +309,13 @@ impl Transaction {
             store.rename(&written, &target)?;
             store.sync_dir(target.parent().unwrap_or(&dir.root))?;
         }
+        tracing::info!(
+            index = %dir.root.display(),
+            generation = next.generation,
+            shards = next.shards.len(),
+            removals = next.removed.len(),
+            "generation published"
+        );
         Ok(next)
     }
 

@@ -80,6 +80,13 @@ impl Snapshot {
                 Ok(Removal { id: r.id.clone(), documents: RemovedDocuments::open(&path, &ids)?, shard: open(path)? })
             })
             .collect::<Result<Vec<_>>>()?;
+        tracing::info!(
+            index = %dir.path().display(),
+            generation = manifest.generation,
+            shards = shards.len(),
+            removals = removals.len(),
+            "index opened"
+        );
         Ok(Snapshot { dir, manifest, tokenizer, shards, removals })
     }
 
