@@ -27,8 +27,15 @@ impl Snapshot {
                 let mut totals = vec![0i64; part.len()];
                 for (shard, sign) in self.signed() {
                     with_view!(shard.exact, v => {
-                        let queries: Vec<Vec<_>> = part.iter().map(|n| n.resolve(shard)).collect();
-                        let queries: Vec<&[_]> = queries.iter().map(|q| q.as_slice()).collect();
+                        let mut tokens = Vec::with_capacity(part.iter().map(Ngram::len).sum());
+                        part.iter().for_each(|n| n.resolve_into(shard, &mut tokens));
+                        let mut rest = tokens.as_slice();
+                        let mut next = |n: &Ngram| {
+                            let (query, after) = rest.split_at(n.len());
+                            rest = after;
+                            query
+                        };
+                        let queries: Vec<&[_]> = part.iter().map(&mut next).collect();
                         for (total, range) in totals.iter_mut().zip(v.intervals(&queries)) {
                             *total += sign * range.len() as i64;
                         }

@@ -58,10 +58,19 @@ impl Ngram {
 
     /// The tokens as `shard` numbers them, an unknown term as the separator (which matches nothing).
     pub(crate) fn resolve<T: Token>(&self, shard: &Shard) -> Vec<T> {
+        let mut out = Vec::with_capacity(self.len());
+        self.resolve_into(shard, &mut out);
+        out
+    }
+
+    /// Appends what [`resolve`](Self::resolve) gives.
+    pub(crate) fn resolve_into<T: Token>(&self, shard: &Shard, out: &mut Vec<T>) {
         let separator = shard.separator();
         match self {
-            Ngram::Ids(ids) => ids.iter().map(|&id| T::from_id(id.min(separator))).collect(),
-            Ngram::Terms(terms) => terms.iter().map(|t| T::from_id(shard.term_id(t).unwrap_or(separator))).collect(),
+            Ngram::Ids(ids) => out.extend(ids.iter().map(|&id| T::from_id(id.min(separator)))),
+            Ngram::Terms(terms) => {
+                out.extend(terms.iter().map(|t| T::from_id(shard.term_id(t).unwrap_or(separator))));
+            }
         }
     }
 }
