@@ -1,10 +1,15 @@
-//! Every exact query against a brute-force oracle: real text (this project's own source), three tokenizers, several shards.
+//! Every exact query against a brute-force oracle: real text (this project's own source), three tokenizers, several shards, with
+//! and without removals.
 //!
 //! `PRIORART_QUERIES` sets the number of random queries of each tokenizer (default 1,000; the long form is 10,000).
 
 mod oracle;
 
+use std::collections::{BTreeSet, HashMap};
+
 use oracle::{Oracle, index};
+use priorart::index::Snapshot;
+use priorart::index::remove::remove;
 use priorart::query::Ngram;
 use priorart::query::boolean::Expression;
 use priorart::query::find::FindOptions;
@@ -85,14 +90,40 @@ fn ids(ngram: &Ngram) -> Vec<u32> {
     }
 }
 
-fn equals_the_oracle(tokenizer: &str) {
+/// One document in three, in two removals.
+fn without_some(snapshot: Snapshot, ids: &[String]) -> (Snapshot, Vec<usize>) {
+    let home = snapshot.dir.path().to_path_buf();
+    let mut snapshot = snapshot;
+    for step in 0..2 {
+        let gone = ids.iter().enumerate().filter(|(i, _)| i % 6 == 3 * step);
+        let documents: BTreeSet<_> = gone.flat_map(|(_, id)| snapshot.find_id(id).expect("an id")).collect();
+        assert!(!documents.is_empty());
+        remove(&snapshot, &documents).expect("a generation");
+        assert!(remove(&snapshot, &documents).is_err(), "the snapshot is of an old generation now");
+        snapshot = Snapshot::open(&home).expect("the new generation");
+        assert!(remove(&snapshot, &documents).is_err(), "they are gone");
+        assert!(documents.iter().all(|&d| snapshot.document(d).is_err()));
+    }
+    (snapshot, (0..ids.len()).filter(|i| i % 3 != 0).collect())
+}
+
+fn equals_the_oracle(tokenizer: &str, removals: bool) {
     let queries: usize = std::env::var("PRIORART_QUERIES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
     let dir = tempfile::tempdir().expect("a directory");
     let parts = parts();
     let snapshot = index(dir.path(), tokenizer, &parts);
-    let texts: Vec<String> = parts.concat();
+    let ids: Vec<String> = parts
+        .iter()
+        .enumerate()
+        .flat_map(|(part, texts)| (0..texts.len()).map(move |i| format!("{part}/{i}")))
+        .collect();
+    let all: Vec<String> = parts.concat();
+    let (snapshot, kept) = if removals { without_some(snapshot, &ids) } else { (snapshot, (0..ids.len()).collect()) };
+    let texts: Vec<String> = kept.iter().map(|&i| all[i].clone()).collect();
+    let numbers: HashMap<&str, usize> = kept.iter().enumerate().map(|(n, &i)| (ids[i].as_str(), n)).collect();
     let oracle = Oracle::new(&snapshot, &texts);
-    let documents: Vec<Ngram> = texts.iter().map(|t| snapshot.ngram(t).expect("a text")).collect();
+    // Asked about are the removed documents, too.
+    let documents: Vec<Ngram> = all.iter().map(|t| snapshot.ngram(t).expect("a text")).collect();
     let mut asked = Asked { rng: ChaCha8Rng::seed_from_u64(11), documents: &documents };
 
     let mut batch = Vec::new();
@@ -123,14 +154,12 @@ fn equals_the_oracle(tokenizer: &str) {
             .found
             .iter()
             .map(|f| {
-                let (part, i) = f.id.split_once('/').expect("part/document");
-                let before: usize = parts[..part.parse::<usize>().expect("a part")].iter().map(Vec::len).sum();
+                let document = numbers[f.id.as_str()];
                 number += f.occurrences.len();
                 for o in &f.occurrences {
-                    let text = &texts[before + i.parse::<usize>().expect("a number")];
-                    assert_eq!(&text[o.start_byte..o.end_byte], o.text, "the bytes are the occurrence's");
+                    assert_eq!(&texts[document][o.start_byte..o.end_byte], o.text, "the bytes are the occurrence's");
                 }
-                ((before + i.parse::<usize>().expect("a number")) as u32, f.count)
+                (document as u32, f.count)
             })
             .collect();
         assert_eq!(got, by_document, "documents of {query:?}");
@@ -198,15 +227,25 @@ fn equals_the_oracle(tokenizer: &str) {
 
 #[test]
 fn words_equal_the_oracle() {
-    equals_the_oracle("words");
+    equals_the_oracle("words", false);
 }
 
 #[test]
 fn bytes_equal_the_oracle() {
-    equals_the_oracle("bytes");
+    equals_the_oracle("bytes", false);
 }
 
 #[test]
 fn gpt2_equals_the_oracle() {
-    equals_the_oracle("gpt2");
+    equals_the_oracle("gpt2", false);
+}
+
+#[test]
+fn words_equal_an_oracle_that_never_saw_the_removed_documents() {
+    equals_the_oracle("words", true);
+}
+
+#[test]
+fn gpt2_equals_an_oracle_that_never_saw_the_removed_documents() {
+    equals_the_oracle("gpt2", true);
 }

@@ -10,6 +10,7 @@ mod exact;
 mod inspect;
 mod novelty;
 mod output;
+mod remove;
 mod semantic;
 mod serve;
 mod settings;
@@ -40,6 +41,8 @@ enum Command {
     Add(build::AddArgs),
     /// Publish the shards that tasks of a divided build have made
     Publish(build::PublishArgs),
+    /// Take documents out of an index, as a new generation
+    Remove(remove::RemoveArgs),
     /// Show what is in an index
     Info(inspect::InfoArgs),
     /// Count n-grams, or a boolean combination of them
@@ -103,6 +106,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Build(args) => build::build(&global, args),
         Command::Add(args) => build::add(&global, args),
         Command::Publish(args) => build::publish(&global, args),
+        Command::Remove(args) => remove::remove(&global, args),
         Command::Info(args) => inspect::info(&global, args),
         Command::Count(args) => exact::count(&global, args),
         Command::Find(args) => exact::find(&global, args),

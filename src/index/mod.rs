@@ -14,6 +14,7 @@ pub mod build;
 mod generations;
 mod manifest;
 mod publish;
+pub mod remove;
 mod snapshot;
 
 pub use generations::{Keep, Pruned, Verification};

@@ -1,0 +1,136 @@
+//! `remove`: takes documents out of an index.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::output::{self, number};
+use super::{Global, Outcome};
+use crate::error::Error;
+use crate::index::{DocumentRef, Snapshot, remove};
+
+/// Take documents out of an index: a new generation in which no query finds, counts or shows them. Their bytes stay on disk in the shards
+/// that hold them, and earlier generations still have them until they are pruned.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Ids of documents to remove; every document with that id is
+    #[arg(value_name = "ID", required_unless_present_any = ["ids", "source"])]
+    id: Vec<String>,
+    /// A file of ids, one a line; - for standard input
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
+    /// Remove all documents whose source path matches this glob
+    #[arg(long, value_name = "GLOB")]
+    source: Vec<String>,
+    /// Go on when an id or a glob has no document
+    #[arg(long)]
+    ignore_missing: bool,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Removed {
+    dry_run: bool,
+    generation: u64,
+    removed_documents: u64,
+    documents: u64,
+    tokens: u64,
+    missing: Vec<String>,
+}
+
+pub fn remove(global: &Global, args: RemoveArgs) -> anyhow::Result<Outcome> {
+    let mut ids: BTreeSet<String> = args.id.iter().cloned().collect();
+    if let Some(path) = &args.ids {
+        let mut text = String::new();
+        if path.as_os_str() == "-" {
+            std::io::stdin().read_to_string(&mut text).context("standard input")?;
+        } else {
+            text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        }
+        ids.extend(text.lines().filter(|line| !line.is_empty()).map(str::to_string));
+    }
+    let snapshot = Snapshot::open(global.index_path()?)?;
+    let mut chosen: BTreeSet<DocumentRef> = BTreeSet::new();
+    let mut missing = Vec::new();
+    for id in &ids {
+        let found = snapshot.find_id(id)?;
+        if found.is_empty() {
+            missing.push(id.clone());
+        }
+        chosen.extend(found);
+    }
+    for glob in &args.source {
+        let found = of_source(&snapshot, glob)?;
+        if found.is_empty() {
+            missing.push(glob.clone());
+        }
+        chosen.extend(found);
+    }
+    if !missing.is_empty() && !args.ignore_missing {
+        let shown: Vec<&str> = missing.iter().take(5).map(String::as_str).collect();
+        return Err(Error::invalid_hint(
+            format!(
+                "{} of the ids and globs have no document in generation {}: {}{}",
+                missing.len(),
+                snapshot.manifest.generation,
+                shown.join(", "),
+                if missing.len() > shown.len() { ", …" } else { "" }
+            ),
+            "nothing was removed; check them, or pass --ignore-missing",
+        )
+        .into());
+    }
+    let manifest = match args.dry_run || chosen.is_empty() {
+        true => None,
+        false => Some(remove::remove(&snapshot, &chosen)?),
+    };
+    let manifest = manifest.as_ref().unwrap_or(&snapshot.manifest);
+    let answer = Removed {
+        dry_run: args.dry_run,
+        generation: manifest.generation,
+        removed_documents: chosen.len() as u64,
+        documents: manifest.corpus.documents,
+        tokens: manifest.corpus.tokens,
+        missing,
+    };
+    output::result(global.format(), &answer, |a| {
+        format!(
+            "{} {} documents; generation {} has {} documents, {} tokens\n",
+            if a.dry_run { "would remove" } else { "removed" },
+            number(a.removed_documents),
+            a.generation,
+            number(a.documents),
+            number(a.tokens)
+        )
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// The documents, not removed yet, whose source path matches a glob.
+fn of_source(snapshot: &Snapshot, glob: &str) -> anyhow::Result<Vec<DocumentRef>> {
+    let matcher = globset::Glob::new(glob)
+        .map_err(|e| Error::invalid_hint(format!("--source {glob}: {e}"), "quote the glob; ** matches directories"))?
+        .compile_matcher();
+    let mut out = Vec::new();
+    for (number, shard) in snapshot.shards.iter().enumerate() {
+        let paths: BTreeMap<u32, bool> = shard
+            .documents
+            .path_list()?
+            .into_iter()
+            .enumerate()
+            .map(|(path, name)| (path as u32, matcher.is_match(name)))
+            .collect();
+        for document in 0..shard.documents.len() as u32 {
+            let at = DocumentRef { shard: number as u32, document };
+            if paths.get(&shard.documents.path_number(document)?) == Some(&true) && !snapshot.is_removed(at) {
+                out.push(at);
+            }
+        }
+    }
+    Ok(out)
+}
