@@ -1,7 +1,7 @@
 //! The suffix array's kernels on a raw stream of two-byte tokens.
 //!
 //! `cargo bench --bench suffix -- FILE SEPARATOR` where FILE holds little-endian u16 ids, each document ended by SEPARATOR. Prints the
-//! cost of building and, for each query length, of single and batched queries (median over rounds, one thread). Queries
+//! cost of sorting, beside that of the `suffix` crate on the same letters, of building and, for each query length, of single and batched queries (median over rounds, one thread). Queries
 //! are n-grams of the stream at seeded random places.
 
 use std::time::Instant;
@@ -19,6 +19,7 @@ fn main() -> anyhow::Result<()> {
     let sep: u32 = sep.parse()?;
     let raw = std::fs::read(&path)?;
     let stream: Vec<u16> = raw.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+    sorters(&stream)?;
     let documents = stream.iter().filter(|&&t| t as u32 == sep).count();
     let start = Instant::now();
     let sa = sort::suffix_array(&stream, sep)?;
@@ -115,5 +116,29 @@ fn main() -> anyhow::Result<()> {
     }
     times.sort_by(f64::total_cmp);
     println!("trace 500: p50 {:.0} p95 {:.0} µs, {} maximal spans a text", times[100], times[190], spans / 200);
+    Ok(())
+}
+
+/// Seconds that the production sorter and the `suffix` crate take on real text made of letters, and on copies of one part of it: the
+/// crate sorts UTF-8 only, so tokens become letters.
+fn sorters(stream: &[u16]) -> anyhow::Result<()> {
+    let letters: String = stream.iter().take(4 << 20).map(|t| char::from(b'a' + (t % 26) as u8)).collect();
+    let part = &letters[..letters.len().min(100_000)];
+    println!("{:>22} {:>10} {:>10} {:>10}", "sorting", "bytes", "libsais s", "suffix s");
+    for (what, text) in [
+        ("text", letters[..letters.len().min(1 << 20)].to_string()),
+        ("text", letters.clone()),
+        ("copies", part.repeat(10)),
+    ] {
+        let text = text + "\u{7f}";
+        let start = Instant::now();
+        let ours = sort::suffix_array(text.as_bytes(), 0x7f)?;
+        let libsais = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        let theirs = suffix::SuffixTable::new(&text);
+        let baseline = start.elapsed().as_secs_f64();
+        assert_eq!(ours, theirs.table());
+        println!("{what:>22} {:>10} {libsais:>10.3} {baseline:>10.3}", text.len());
+    }
     Ok(())
 }

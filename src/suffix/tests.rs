@@ -185,3 +185,16 @@ fn repeats_are_linear_and_right() {
     }
     assert_eq!(v.longest(&q).tokens, 400);
 }
+
+proptest! {
+    /// An independent sorter gives the same order; DEL, larger than any other character here, is the separator.
+    #[test]
+    fn sorted_as_another_crate_sorts(text in "[a-cyz\u{7e}\u{7f}]{0,300}", copies in 1usize..4) {
+        let text = format!("{text}\u{7f}").repeat(copies);
+        let ours = sort::suffix_array(text.as_bytes(), 0x7f).unwrap();
+        let theirs = ::suffix::SuffixTable::new(&text);
+        prop_assert_eq!(&ours, theirs.table());
+        let wide: Vec<u32> = text.bytes().map(u32::from).collect();
+        prop_assert_eq!(sort::suffix_array(&wide, 0x7f).unwrap(), ours);
+    }
+}
