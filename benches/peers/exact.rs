@@ -6,6 +6,9 @@
 //!        exact query INDEX QUERIES.json  latencies, in microseconds a query, through the library's own calls
 #![deny(unsafe_code)]
 
+#[path = "../process.rs"]
+mod process;
+
 use std::path::Path;
 use std::time::Instant;
 
@@ -15,6 +18,7 @@ use priorart::query::boolean::Expression;
 use priorart::suffix::Token;
 use priorart::suffix::layout::{self, SuffixMeta};
 use priorart::suffix::sort;
+use process::{cpu_seconds, memory_kib};
 use serde_json::{Map, Value, json};
 
 fn main() -> anyhow::Result<()> {
@@ -30,21 +34,6 @@ fn main() -> anyhow::Result<()> {
     };
     println!("{answer}");
     Ok(())
-}
-
-/// A line of `/proc/self/status` in KiB.
-fn memory(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
-    line.trim_start_matches(':').split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
-}
-
-/// CPU seconds of this process.
-fn cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / 100.0
 }
 
 fn export(index: &str, out: &str) -> anyhow::Result<Value> {
@@ -65,12 +54,12 @@ fn sorted(tokens: &str, separator: u32) -> anyhow::Result<Value> {
     drop(raw);
     let documents = stream.iter().filter(|&&t| t as u32 == separator).count();
     let meta = SuffixMeta::new(stream.len() as u64, documents as u64, separator);
-    let start = cpu();
+    let start = cpu_seconds();
     let suffix_array = sort::suffix_array(&stream, separator)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let mut blocks = tempfile::tempfile()?;
     pool.install(|| layout::write(&stream, &suffix_array, &meta, &mut blocks))?;
-    Ok(json!({ "cpu": cpu() - start, "peak_kib": memory("VmHWM") }))
+    Ok(json!({ "cpu": cpu_seconds() - start, "peak_kib": memory_kib("VmHWM") }))
 }
 
 /// Microseconds of each call, sorted.
@@ -127,11 +116,11 @@ fn query(index: &str, queries: &str) -> anyhow::Result<Value> {
                 "trace" => each(&list(value)?, |q| sums += snapshot.maximal_spans(q).len() as u64),
                 "batch" => {
                     let all = list(value)?;
-                    let start = (Instant::now(), cpu());
+                    let start = (Instant::now(), cpu_seconds());
                     sums += snapshot.counts(&all).iter().sum::<u64>();
                     let each = start.0.elapsed().as_secs_f64() * 1e6 / all.len() as f64;
                     if pass > 0 {
-                        let by_cpu = (cpu() - start.1) * 1e6 / all.len() as f64;
+                        let by_cpu = (cpu_seconds() - start.1) * 1e6 / all.len() as f64;
                         out.insert("batch cpu".into(), json!({ "p50": by_cpu }));
                     }
                     vec![each]
@@ -147,6 +136,6 @@ fn query(index: &str, queries: &str) -> anyhow::Result<Value> {
             out.insert(name.clone(), row);
         }
     }
-    out.insert("resident_kib".into(), json!(memory("VmRSS")));
+    out.insert("resident_kib".into(), json!(memory_kib("VmRSS")));
     Ok(Value::Object(out))
 }

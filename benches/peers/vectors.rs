@@ -6,6 +6,9 @@
 //!   TRUTH: the exact k-th best score of every query, one column. SETTING: ef or nprobe values.
 #![deny(unsafe_code)]
 
+#[path = "../process.rs"]
+mod process;
+
 use std::path::Path;
 use std::time::Instant;
 
@@ -13,6 +16,7 @@ use priorart::ann::{
     Element, FlatIndex, FlatWriter, Hit, HnswIndex, HnswParams, IvfIndex, IvfParams, MatrixReader, SearchParams,
     Source, VectorIndex, hnsw, ivf, rescore,
 };
+use process::{cpu_seconds, memory_kib};
 use serde_json::{Value, json};
 
 const K: usize = 10;
@@ -26,21 +30,6 @@ fn read(path: &str) -> priorart::Result<(usize, Vec<f32>)> {
     Ok((matrix.dim(), values))
 }
 
-/// Memory of this process in KiB: `VmRSS` or `VmHWM`.
-fn memory(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
-    line.trim_start_matches(':').split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
-}
-
-/// CPU seconds of this process.
-fn cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / 100.0
-}
-
 /// Best queries a second over a few passes: by CPU time and by wall time, on a pool of `threads`.
 fn rate(count: usize, threads: usize, mut run: impl FnMut() + Send) -> (f64, f64) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
@@ -48,13 +37,13 @@ fn rate(count: usize, threads: usize, mut run: impl FnMut() + Send) -> (f64, f64
         run();
         let (mut by_cpu, mut by_wall) = (0f64, 0f64);
         for _ in 0..PASSES {
-            let (start, wall) = (cpu(), Instant::now());
+            let (start, wall) = (cpu_seconds(), Instant::now());
             let mut times = 0;
             while wall.elapsed().as_secs_f64() < 1.0 {
                 run();
                 times += 1;
             }
-            by_cpu = by_cpu.max((count * times) as f64 / (cpu() - start).max(0.01));
+            by_cpu = by_cpu.max((count * times) as f64 / (cpu_seconds() - start).max(0.01));
             by_wall = by_wall.max((count * times) as f64 / wall.elapsed().as_secs_f64());
         }
         (by_cpu, by_wall)
@@ -100,15 +89,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         write(&store, Element::F16)?;
         let source = Source::memory(&vectors, dim)?;
         let params = HnswParams { element, ..Default::default() };
-        let (start, wall) = (cpu(), Instant::now());
+        let (start, wall) = (cpu_seconds(), Instant::now());
         match kind.split_once(':') {
             Some((_, factory)) => ivf::build(&source, &IvfParams { factory: factory.into(), train: 0 }, &path)?,
             None if kind.starts_with("hnsw_rs") => hnsw::build_with_hnsw_rs(&source, &params, &path)?,
             None if kind.starts_with("hnsw") => hnsw::build(&source, &params, &path)?,
             None => write(&path, element)?,
         }
-        let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu() - start);
-        println!("{}", json!({"build_seconds": wall, "build_cpu_seconds": cpu, "build_peak_kib": memory("VmHWM")}));
+        let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - start);
+        println!("{}", json!({"build_seconds": wall, "build_cpu_seconds": cpu, "build_peak_kib": memory_kib("VmHWM")}));
         return Ok(());
     }
     let opening = Instant::now();
@@ -119,7 +108,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let open_seconds = opening.elapsed().as_secs_f64();
     let flat = FlatIndex::open(&store)?;
-    let opened = memory("VmRSS");
+    let opened = memory_kib("VmRSS");
     let exact = FlatIndex::open(&stored32)?;
     let mut bytes = std::fs::metadata(&path)?.len();
     if let Ok(data) = std::fs::metadata(format!("{}.faiss", path.display())) {
@@ -157,7 +146,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "{}",
         json!({
             "points": points, "bytes": bytes, "rows": index.len(), "open_seconds": open_seconds,
-            "open_rss_kib": opened, "warm_rss_kib": memory("VmRSS"), "dim": dim, "queries": count,
+            "open_rss_kib": opened, "warm_rss_kib": memory_kib("VmRSS"), "dim": dim, "queries": count,
         })
     );
     Ok(())

@@ -14,6 +14,8 @@
 
 mod generate;
 mod measure;
+#[path = "../process.rs"]
+mod process;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,8 @@ use priorart::corpus::{self, Document, ReadOptions};
 use priorart::decontaminate::{Detector, Level, Protocol, Settings};
 use priorart::reference::{self, ReferenceIndex};
 
-use measure::{Results, Truth, cpu_seconds, peak_megabytes, table};
+use measure::{Results, Truth, table};
+use process::{cpu_seconds, memory_kib};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -120,8 +123,11 @@ fn speed(data: &Path, results: &mut Results) -> Outcome<()> {
         );
         results.add(&format!("speed with 86 k rows, {name}"), "MB/CPU-s", megabytes / best, Some((50.0, true)));
     }
-    println!("peak memory {:.0} MB, of which {held:.0} MB are the texts themselves", peak_megabytes());
-    results.add("peak memory less texts", "MB", peak_megabytes() - held, Some((1024.0, false)));
+    println!(
+        "peak memory {:.0} MB, of which {held:.0} MB are the texts themselves",
+        memory_kib("VmHWM") as f64 / 1024.0
+    );
+    results.add("peak memory less texts", "MB", memory_kib("VmHWM") as f64 / 1024.0 - held, Some((1024.0, false)));
     Ok(())
 }
 

@@ -1,11 +1,10 @@
 //! `count`, `find`, `next`, `trace`: exact queries.
 
-use std::io::Read;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 
+use super::input;
 use super::output::{self, number, one_line};
 use super::{Global, Outcome};
 use crate::error::Error;
@@ -65,13 +64,7 @@ impl BooleanArgs {
 fn queries(given: &[String], file: &Option<PathBuf>) -> anyhow::Result<Vec<String>> {
     let mut out = given.to_vec();
     if let Some(path) = file {
-        let mut text = String::new();
-        if path.as_os_str() == "-" {
-            std::io::stdin().read_to_string(&mut text).context("standard input: cannot be read as UTF-8")?;
-        } else {
-            text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        }
-        out.extend(text.split('\n').map(|l| l.trim_end_matches('\r').to_string()).filter(|l| !l.is_empty()));
+        out.extend(input::lines(path)?);
     }
     if out.is_empty() {
         return Err(Error::invalid_hint(
@@ -340,12 +333,7 @@ pub fn trace(global: &Global, args: TraceArgs) -> anyhow::Result<Outcome> {
     let snapshot = global.snapshot()?;
     let text = match (&args.text, &args.file) {
         (Some(t), _) => t.clone(),
-        (None, Some(path)) if path.as_os_str() == "-" => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("standard input: cannot be read as UTF-8")?;
-            text
-        }
-        (None, Some(path)) => std::fs::read_to_string(path).map_err(Error::io(path, "read"))?,
+        (None, Some(path)) => input::text(path)?,
         (None, None) => String::new(),
     };
     if let Some(d) = args.density

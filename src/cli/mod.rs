@@ -7,6 +7,7 @@ mod build;
 mod decontaminate;
 mod demo;
 mod exact;
+mod input;
 mod inspect;
 mod novelty;
 mod output;

@@ -1,12 +1,11 @@
 //! `remove`: takes documents out of an index.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 
+use super::input;
 use super::output::{self, number};
 use super::{Global, Outcome};
 use crate::error::Error;
@@ -46,13 +45,7 @@ struct Removed {
 pub fn remove(global: &Global, args: RemoveArgs) -> anyhow::Result<Outcome> {
     let mut ids: BTreeSet<String> = args.id.iter().cloned().collect();
     if let Some(path) = &args.ids {
-        let mut text = String::new();
-        if path.as_os_str() == "-" {
-            std::io::stdin().read_to_string(&mut text).context("standard input")?;
-        } else {
-            text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        }
-        ids.extend(text.lines().filter(|line| !line.is_empty()).map(str::to_string));
+        ids.extend(input::lines(path)?);
     }
     let snapshot = Snapshot::open(global.index_path()?)?;
     let mut chosen: BTreeSet<DocumentRef> = BTreeSet::new();
@@ -118,16 +111,10 @@ fn of_source(snapshot: &Snapshot, glob: &str) -> anyhow::Result<Vec<DocumentRef>
         .compile_matcher();
     let mut out = Vec::new();
     for (number, shard) in snapshot.shards.iter().enumerate() {
-        let paths: BTreeMap<u32, bool> = shard
-            .documents
-            .path_list()?
-            .into_iter()
-            .enumerate()
-            .map(|(path, name)| (path as u32, matcher.is_match(name)))
-            .collect();
+        let paths: Vec<bool> = shard.documents.path_list()?.iter().map(|path| matcher.is_match(path)).collect();
         for document in 0..shard.documents.len() as u32 {
             let at = DocumentRef { shard: number as u32, document };
-            if paths.get(&shard.documents.path_number(document)?) == Some(&true) && !snapshot.is_removed(at) {
+            if paths.get(shard.documents.path_number(document)? as usize) == Some(&true) && !snapshot.is_removed(at) {
                 out.push(at);
             }
         }

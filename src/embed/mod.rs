@@ -69,7 +69,7 @@ pub enum Role {
 /// Opens the encoder of a model directory: [`BertEncoder`] for the architectures it knows,
 /// [`StaticEncoder`] for token tables, [`CandleEncoder`] for the others.
 pub fn open(dir: &Path, options: &OpenOptions) -> Result<Box<dyn Encoder>> {
-    tracing::info!(model = %dir.display(), "encoder opened");
+    tracing::info!(model = %dir.display(), "opening an encoder");
     if static_table::declared(dir)? {
         return Ok(Box::new(StaticEncoder::open(dir, options)?));
     }

@@ -44,6 +44,15 @@ pub struct OpenOptions {
     pub revision: Option<String>,
 }
 
+impl OpenOptions {
+    /// The name to record for the model in `dir`.
+    pub(super) fn name_of(&self, dir: &Path) -> String {
+        self.name.clone().unwrap_or_else(|| {
+            dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
+        })
+    }
+}
+
 /// The parsed files of one model.
 pub struct ModelFiles {
     pub dir: PathBuf,
@@ -85,11 +94,8 @@ impl ModelFiles {
         let dim = integer(&config, &["hidden_size", "dim", "n_embd"])
             .ok_or_else(|| Error::Model { path: dir.join("config.json"), what: "hidden_size is missing".into() })?;
         let prompts = read_prompts(dir, &tokenizer)?;
-        let name = options.name.clone().unwrap_or_else(|| {
-            dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
-        });
         let spec = EncoderSpec {
-            name,
+            name: options.name_of(dir),
             revision: options.revision.clone(),
             sha256: weights.sha256(),
             dim,

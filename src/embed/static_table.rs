@@ -82,11 +82,8 @@ impl StaticEncoder {
             None if rows < vocab => return Err(unusable(format!("{rows} rows for a vocabulary of {vocab} tokens"))),
             None => None,
         };
-        let name = options.name.clone().unwrap_or_else(|| {
-            dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
-        });
         let spec = EncoderSpec {
-            name,
+            name: options.name_of(dir),
             revision: options.revision.clone(),
             sha256: weights_file.sha256(),
             dim,

@@ -95,6 +95,12 @@ impl Snapshot {
         self.removals.iter().any(|r| r.documents.contains(d.shard as usize, d.document))
     }
 
+    /// Whether there is such a document, not removed.
+    pub fn has(&self, d: DocumentRef) -> bool {
+        let exists = |shard: &Shard| (d.document as usize) < shard.documents.len();
+        self.shards.get(d.shard as usize).is_some_and(exists) && !self.is_removed(d)
+    }
+
     /// Shards with +1, removed text with -1: an exact count is the signed sum over them.
     pub(crate) fn signed(&self) -> impl Iterator<Item = (&Shard, i64)> {
         self.shards.iter().map(|s| (s, 1)).chain(self.removals.iter().map(|r| (&r.shard, -1)))
@@ -116,11 +122,9 @@ impl Snapshot {
 
     /// The stored document; an error when it does not exist or was removed.
     pub fn document(&self, d: DocumentRef) -> Result<crate::corpus::Document> {
-        let missing = || Error::invalid(format!("there is no document {} in shard {}", d.document, d.shard));
-        let shard = self.shards.get(d.shard as usize).ok_or_else(missing)?;
-        if d.document as usize >= shard.documents.len() || self.is_removed(d) {
-            return Err(missing());
+        match self.shards.get(d.shard as usize).filter(|_| self.has(d)) {
+            Some(shard) => shard.documents.get(d.document),
+            None => Err(Error::invalid(format!("there is no document {} in shard {}", d.document, d.shard))),
         }
-        shard.documents.get(d.document)
     }
 }

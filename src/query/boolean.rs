@@ -18,7 +18,7 @@ use std::ops::Range;
 use super::Ngram;
 use super::find::{FindOptions, Found, Group, token_range};
 use crate::error::{Error, Result};
-use crate::index::{DocumentRef, Snapshot};
+use crate::index::Snapshot;
 use crate::shard::Shard;
 use crate::suffix::{SuffixView, Token};
 use crate::with_view;
@@ -307,59 +307,57 @@ impl Snapshot {
         if clauses.iter().any(|c| c.is_empty()) {
             return;
         }
-        let document_of = |rank: usize| shard.documents.document_at(view.position(rank) as u64);
-        // The anchor's occurrences by document, straight from the suffix array.
-        let mut anchors: Vec<(u32, Range<usize>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         for (needle, range) in &clauses[anchor] {
-            anchors.extend(range.clone().filter_map(|rank| {
-                let document = document_of(rank)?;
-                let at = view.position(rank).checked_sub(token_range(shard, document).start)?;
-                Some((document, at..at + needle.len()))
-            }));
+            let positions = range.clone().map(|rank| view.position(rank) as u64).collect();
+            self.group(number, positions, needle.len(), &mut groups);
         }
-        anchors.sort_unstable_by_key(|(document, r)| (*document, r.start, r.end));
-        let mut documents: Vec<u32> = anchors.iter().map(|(document, _)| *document).collect();
-        documents.dedup();
-        documents.retain(|&document| !self.is_removed(DocumentRef { shard: number as u32, document }));
+        // Alternatives of the anchor that occur in one document make one group.
+        groups.sort_by_key(|group| group.document);
+        groups.dedup_by(|next, kept| {
+            let same = next.document == kept.document;
+            if same {
+                kept.ranges.append(&mut next.ranges);
+            }
+            same
+        });
+        let tokens_of = |group: &Group| token_range(shard, group.document.document);
         for (i, clause) in clauses.iter().enumerate() {
-            if i == anchor || documents.is_empty() {
+            if i == anchor || groups.is_empty() {
                 continue;
             }
             let occurrences: usize = clause.iter().map(|(_, r)| r.len()).sum();
-            let tokens: usize = documents.iter().map(|&d| token_range(shard, d).len()).sum();
+            let tokens: usize = groups.iter().map(|g| tokens_of(g).len()).sum();
             // Listing costs a few dependent reads an occurrence, scanning well under a nanosecond a token.
             if occurrences.saturating_mul(40) < tokens * clause.len() {
+                let document_of = |rank: usize| shard.documents.document_at(view.position(rank) as u64);
                 let with: HashSet<u32> =
                     clause.iter().flat_map(|(_, range)| range.clone().filter_map(document_of)).collect();
-                documents.retain(|d| with.contains(d));
+                groups.retain(|g| with.contains(&g.document.document));
             } else {
-                documents.retain(|&d| {
-                    let hay: &[u8] = bytemuck::cast_slice(&view.tokens()[token_range(shard, d)]);
+                groups.retain(|g| {
+                    let hay: &[u8] = bytemuck::cast_slice(&view.tokens()[tokens_of(g)]);
                     clause.iter().any(|(needle, _)| contains::<T>(hay, bytemuck::cast_slice(needle)))
                 });
             }
         }
-        let mut anchors = anchors.into_iter().peekable();
-        for document in documents {
-            while anchors.next_if(|(d, _)| *d < document).is_some() {}
-            let mut here: Vec<Range<usize>> =
-                std::iter::from_fn(|| anchors.next_if(|(d, _)| *d == document)).map(|(_, range)| range).collect();
+        for mut group in groups {
+            group.ranges.sort_unstable_by_key(|r| (r.start, r.end));
             if let Some(w) = window {
-                let hay = &view.tokens()[token_range(shard, document)];
+                let hay = &view.tokens()[tokens_of(&group)];
                 let occurrences = |clause: &[(Vec<T>, Range<usize>)]| {
                     let mut found: Vec<Range<usize>> = Vec::new();
                     for (needle, _) in clause {
                         scan(hay, needle, |at| found.push(at..at + needle.len()));
                     }
-                    found.sort_unstable_by_key(|r| (r.start, r.end));
                     found
                 };
                 let others: Vec<Vec<Range<usize>>> =
                     clauses.iter().enumerate().filter(|(i, _)| *i != anchor).map(|(_, c)| occurrences(c)).collect();
-                here.retain(|a| in_window(a, &others, w));
+                group.ranges.retain(|a| in_window(a, &others, w));
             }
-            if !here.is_empty() {
-                out.push(Group { document: DocumentRef { shard: number as u32, document }, ranges: here });
+            if !group.ranges.is_empty() {
+                out.push(group);
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::index::{DocumentRef, Snapshot};
 use crate::shard::Shard;
 use crate::suffix::Token;
-use crate::tokenize::{ByteSpan, TokenizerKind};
+use crate::tokenize::{ByteSpan, TokenizerKind, ceil_char_boundary, floor_char_boundary};
 use crate::with_view;
 
 /// Which occurrences to return, and how much text around them.
@@ -157,14 +157,8 @@ impl Snapshot {
                     let wide = bytes.start.saturating_sub(margin)..bytes.end.saturating_add(margin).min(length);
                     let (text, from) = documents.text_range(document.document, wide)?;
                     // A token may be a part of a character: whole characters are shown.
-                    let (mut start, mut end) = (bytes.start - from.start, bytes.end - from.start);
-                    while !text.is_char_boundary(start) {
-                        start -= 1;
-                    }
-                    while !text.is_char_boundary(end) {
-                        end += 1;
-                    }
-                    let bytes = start..end;
+                    let bytes = floor_char_boundary(&text, bytes.start - from.start)
+                        ..ceil_char_boundary(&text, bytes.end - from.start);
                     Ok(occurrence(&text, from.start, range.start, bytes, options.context))
                 };
                 let occurrences = shown.iter().zip(bytes).map(around).collect::<Result<Vec<_>>>()?;

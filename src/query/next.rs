@@ -1,10 +1,7 @@
 //! Next-token distributions: n-gram and ∞-gram, exact.
 
-use std::collections::HashMap;
-
 use super::Ngram;
 use crate::index::Snapshot;
-use crate::shard::Shard;
 use crate::tokenize::TokenizerKind;
 use crate::with_view;
 
@@ -38,20 +35,11 @@ pub struct Distribution {
     pub approximate: bool,
 }
 
-/// The `top_k` most frequent (0: all), by descending count, ties by token.
-fn best<K: Ord>(tokens: &mut Vec<(K, u64)>, top_k: usize) {
-    let order = |a: &(K, u64), b: &(K, u64)| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0));
-    if top_k > 0 && top_k < tokens.len() {
-        tokens.select_nth_unstable_by(top_k, order);
-        tokens.truncate(top_k);
-    }
-    tokens.sort_unstable_by(order);
-}
-
-#[derive(PartialEq, Eq, Hash, PartialOrd, Ord, Clone)]
-enum Key {
+/// A token that shards with different numbers for their terms agree on.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+enum Key<'a> {
     Id(u32),
-    Term(String),
+    Term(&'a str),
 }
 
 impl Snapshot {
@@ -59,10 +47,7 @@ impl Snapshot {
     ///
     /// Cost: one pass over the branch bytes of the prompt's interval and one read a distinct token, in each shard.
     pub fn next(&self, prompt: &Ngram, top_k: usize) -> Distribution {
-        if let (true, [shard]) = (self.removals.is_empty(), self.shards.as_slice()) {
-            return self.next_of_one(shard, prompt, top_k);
-        }
-        let mut totals: HashMap<Key, i64> = HashMap::new();
+        let mut followers: Vec<(Key, i64)> = Vec::new();
         let (mut count, mut ends) = (0i64, 0i64);
         for (shard, sign) in self.signed() {
             with_view!(shard.exact, v => {
@@ -76,26 +61,41 @@ impl Snapshot {
                         continue;
                     }
                     let key = match &shard.terms {
-                        Some(terms) => Key::Term(terms.term(next.token).unwrap_or_default().to_string()),
+                        Some(terms) => Key::Term(terms.term(next.token).unwrap_or_default()),
                         None => Key::Id(next.token),
                     };
-                    *totals.entry(key).or_default() += n;
+                    followers.push((key, n));
                 }
             });
         }
+        // A shard names each token once; only several have anything to add up.
+        if self.signed().count() > 1 {
+            followers.sort_unstable();
+            followers.dedup_by(|next, kept| {
+                let same = next.0 == kept.0;
+                if same {
+                    kept.1 += next.1;
+                }
+                same
+            });
+            followers.retain(|&(_, n)| n > 0);
+        }
+        let distinct = followers.len();
+        let order = |a: &(Key, i64), b: &(Key, i64)| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0));
+        if top_k > 0 && top_k < followers.len() {
+            followers.select_nth_unstable_by(top_k, order);
+            followers.truncate(top_k);
+        }
+        followers.sort_unstable_by(order);
         let count = count.max(0) as u64;
-        let mut tokens: Vec<(Key, u64)> =
-            totals.into_iter().filter(|&(_, n)| n > 0).map(|(k, n)| (k, n as u64)).collect();
-        let distinct = tokens.len();
-        best(&mut tokens, top_k);
-        let tokens = tokens
+        let tokens = followers
             .into_iter()
             .map(|(key, n)| {
                 let (id, token) = match key {
                     Key::Id(id) => (Some(id), self.token_text(id)),
-                    Key::Term(term) => (None, term),
+                    Key::Term(term) => (None, term.to_string()),
                 };
-                NextToken { id, token, count: n, probability: n as f64 / count as f64 }
+                NextToken { id, token, count: n as u64, probability: n as f64 / count as f64 }
             })
             .collect();
         Distribution {
@@ -104,46 +104,6 @@ impl Snapshot {
             end_of_document: ends.max(0) as u64,
             distinct,
             tokens,
-            approximate: false,
-        }
-    }
-
-    /// [`next`](Self::next) where one shard has everything, so that nothing has to be added up by key.
-    fn next_of_one(&self, shard: &Shard, prompt: &Ngram, top_k: usize) -> Distribution {
-        let (count, mut tokens) = with_view!(shard.exact, v => {
-            let query = prompt.resolve(shard);
-            let range = v.interval(&query);
-            let count = range.len() as u64;
-            let tokens = v.next_tokens(range, query.len());
-            (count, tokens.into_iter().map(|next| (next.token, next.count)).collect::<Vec<_>>())
-        });
-        // The separator is the largest id, so it comes last.
-        let ends = tokens.pop_if(|last| last.0 >= shard.separator()).map_or(0, |last| last.1);
-        let distinct = tokens.len();
-        let tokens = match &shard.terms {
-            // Ties are broken by term, whose order is not that of the shard's numbers.
-            Some(terms) => {
-                let mut tokens: Vec<_> =
-                    tokens.into_iter().map(|(id, n)| (terms.term(id).unwrap_or_default(), n)).collect();
-                best(&mut tokens, top_k);
-                let named = |(term, n): (&str, u64)| (None, term.to_string(), n);
-                tokens.into_iter().map(named).collect::<Vec<_>>()
-            }
-            None => {
-                best(&mut tokens, top_k);
-                tokens.into_iter().map(|(id, n)| (Some(id), self.token_text(id), n)).collect()
-            }
-        };
-        let probability = |n: u64| n as f64 / count as f64;
-        Distribution {
-            effective_n: prompt.len(),
-            prompt_count: count,
-            end_of_document: ends,
-            distinct,
-            tokens: tokens
-                .into_iter()
-                .map(|(id, token, n)| NextToken { id, token, count: n, probability: probability(n) })
-                .collect(),
             approximate: false,
         }
     }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use axum::http::StatusCode;
+
 use super::problem::Problem;
 use super::settings::IndexSource;
 use crate::embed::Encoder;
@@ -45,6 +47,19 @@ impl Served {
             snapshot: RwLock::new(Arc::new(snapshot)),
             reloads: AtomicU64::new(0),
             reload_errors: AtomicU64::new(0),
+        })
+    }
+
+    /// The encoder of its embeddings.
+    pub(super) fn encoder(&self) -> Result<&dyn Encoder, Problem> {
+        self.encoder.as_deref().ok_or_else(|| {
+            Problem::new(
+                StatusCode::CONFLICT,
+                "no-embeddings",
+                "No embeddings",
+                format!("the index {} is served without an encoder", self.name),
+            )
+            .hint("build it with --encoder NAME, and let the server find that encoder")
         })
     }
 
@@ -91,7 +106,7 @@ impl Indexes {
             if list.iter().any(|s| s.name == source.name) {
                 return Err(Error::invalid_hint(
                     format!("two indexes are named {:?}", source.name),
-                    "give one of them another name: --serve NAME=DIR",
+                    "give one of them another name: NAME=DIR",
                 ));
             }
             list.push(Arc::new(Served::open(source)?));

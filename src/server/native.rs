@@ -422,16 +422,8 @@ pub async fn neighbors(
         };
         at_most("top_k", options.top_k, limits.results)?;
         at_most("rerank", options.rerank, limits.results)?;
-        let Some(encoder) = &served.encoder else {
-            return Err(Problem::new(
-                StatusCode::CONFLICT,
-                "no-embeddings",
-                "No embeddings",
-                format!("the index {} is served without an encoder", served.name),
-            )
-            .hint("build it with --encoder NAME, and let the server find that encoder"));
-        };
-        let mut found = snapshot.neighbors(&**encoder, &[&r.text], &options)?.pop().unwrap_or_default();
+        let encoder = served.encoder()?;
+        let mut found = snapshot.neighbors(encoder, &[&r.text], &options)?.pop().unwrap_or_default();
         found.truncate(limits.results);
         if app.settings.redact {
             found.redact();
@@ -496,9 +488,7 @@ pub async fn document(
             }
             (None, Some(shard), Some(document)) => {
                 let at = DocumentRef { shard, document };
-                let exists =
-                    snapshot.shards.get(shard as usize).is_some_and(|s| (document as usize) < s.documents.len());
-                if !exists || snapshot.is_removed(at) {
+                if !snapshot.has(at) {
                     return Err(missing(format!("{document} of shard {shard}")));
                 }
                 (at, Vec::new())

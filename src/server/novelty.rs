@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::native::{Handled, answer, at_most, check_chars};
@@ -97,15 +96,7 @@ pub async fn novelty(
         for t in &texts {
             check_chars("text", &t.text, app.settings.limits.query_chars)?;
         }
-        let Some(encoder) = &served.encoder else {
-            return Err(Problem::new(
-                StatusCode::CONFLICT,
-                "no-embeddings",
-                "No embeddings",
-                format!("the index {} is served without an encoder", served.name),
-            )
-            .hint("build it with --encoder NAME, and let the server find that encoder"));
-        };
+        let encoder = served.encoder()?;
         let mut warnings = Vec::new();
         let mut settings = served.calibration.as_ref().map_or_else(Settings::default, |c| c.settings.clone());
         if let Some(mut windows) = r.windows {
@@ -133,7 +124,7 @@ pub async fn novelty(
         if let Some(c) = calibration {
             warnings.extend(c.warnings(0.01));
         }
-        let mut scorer = Scorer::new(snapshot, &**encoder, settings, MEMORY)?;
+        let mut scorer = Scorer::new(snapshot, encoder, settings, MEMORY)?;
         let scores = scorer.score(&texts)?;
         let assessed = assess(&scores, calibration);
         Ok(Novelty {

@@ -27,6 +27,12 @@ pub struct Passages {
 /// Text of a window, and the clause it matches.
 pub type Piece<'a> = (&'a str, Option<usize>);
 
+/// The number of a document in the whole index.
+pub fn number(snapshot: &Snapshot, at: DocumentRef) -> u64 {
+    let before: u64 = snapshot.shards[..at.shard as usize].iter().map(|s| s.documents.len() as u64).sum();
+    before + u64::from(at.document)
+}
+
 impl Passages {
     /// Reads a document that was not removed.
     pub fn read(snapshot: &Snapshot, at: DocumentRef) -> Result<Passages> {
@@ -45,9 +51,8 @@ impl Passages {
                 format!("document {} has {} tokens, its text {}", at.document, ids.len(), spans.len()),
             ));
         }
-        let before: u64 = snapshot.shards[..at.shard as usize].iter().map(|s| s.documents.len() as u64).sum();
         let closed = matches!(snapshot.tokenizer.kind, TokenizerKind::Closed(_));
-        Ok(Passages { number: before + u64::from(at.document), stored, ids, spans, closed })
+        Ok(Passages { number: number(snapshot, at), stored, ids, spans, closed })
     }
 
     /// Tokens of the document.

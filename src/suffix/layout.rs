@@ -415,25 +415,23 @@ impl<'a, T: Token> SuffixView<'a, T> {
         prefetch(self.top, at + 8);
     }
 
-    /// Loads all lines of a group ahead of use.
+    /// Loads the lines of a whole group ahead of use.
     #[inline(always)]
     fn prefetch_group(&self, group: usize) {
-        let at = group * self.shape.group_bytes;
-        let mut line = at;
-        while line < at + self.shape.group_bytes {
-            prefetch(self.blocks, line);
-            line += 64;
-        }
+        self.prefetch_start(group, self.shape.group_bytes);
     }
 
     /// Loads the lines of a group's keys and branch bytes ahead of use.
     #[inline(always)]
     pub(super) fn prefetch_trie(&self, group: usize) {
+        self.prefetch_start(group, KEYS + GROUP);
+    }
+
+    #[inline(always)]
+    fn prefetch_start(&self, group: usize, bytes: usize) {
         let at = group * self.shape.group_bytes;
-        let mut line = at;
-        while line < at + KEYS + GROUP {
+        for line in (at..at + bytes).step_by(64) {
             prefetch(self.blocks, line);
-            line += 64;
         }
     }
 

@@ -27,7 +27,7 @@ use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::utils::byte_level::GPT2_REGEX_STR;
 use tokenizers::vocab::bucket_added_vocabulary::AddedVocabulary;
 
-use super::{ByteSpan, IdTokenizer, begins_word_bytes, check_length, floor_char_boundary, widen_end};
+use super::{ByteSpan, IdTokenizer, begins_word_bytes, ceil_char_boundary, check_length, floor_char_boundary};
 use crate::error::{Error, Result};
 
 /// Bytes of text handed to the engine at once.
@@ -277,7 +277,7 @@ impl IdTokenizer for &'static BytePairTokenizer {
                 break;
             }
             let start = floor_char_boundary(text, at) as u32;
-            spans.push(ByteSpan { start, end: widen_end(text, end) as u32 });
+            spans.push(ByteSpan { start, end: ceil_char_boundary(text, end) as u32 });
             at = end;
         }
         if at != text.len() {

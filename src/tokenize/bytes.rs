@@ -3,7 +3,7 @@
 //! UTF-8 never contains the byte `0xFF` (nor `0xC0`, `0xC1`, `0xF5..=0xFE`), so a byte stream keeps id 255 free for the
 //! document separator and still fits one byte per token. Cost: a copy.
 
-use super::{ByteSpan, IdTokenizer, check_length, floor_char_boundary, widen_end};
+use super::{ByteSpan, IdTokenizer, ceil_char_boundary, check_length, floor_char_boundary};
 use crate::error::Result;
 
 /// The rule hashed into the spec.
@@ -25,7 +25,7 @@ impl IdTokenizer for BytesTokenizer {
         spans.reserve(text.len());
         for at in 0..text.len() {
             let start = floor_char_boundary(text, at) as u32;
-            spans.push(ByteSpan { start, end: widen_end(text, at + 1) as u32 });
+            spans.push(ByteSpan { start, end: ceil_char_boundary(text, at + 1) as u32 });
         }
         Ok(())
     }

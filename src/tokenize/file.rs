@@ -18,7 +18,7 @@ use tokenizers::pipeline::{
 use tokenizers::utils::byte_level::char_to_byte;
 
 use super::align::Alignment;
-use super::{ByteSpan, IdTokenizer, begins_word_bytes, check_length, floor_char_boundary, widen_end};
+use super::{ByteSpan, IdTokenizer, begins_word_bytes, ceil_char_boundary, check_length, floor_char_boundary};
 use crate::error::{Error, Result};
 
 /// The mark SentencePiece writes for a blank.
@@ -139,7 +139,7 @@ impl FileTokenizer {
                 Some(surface) if text.as_bytes()[at..].starts_with(surface) => {
                     let end = at + surface.len();
                     let start = floor_char_boundary(text, at) as u32;
-                    spans.push(ByteSpan { start, end: widen_end(text, end) as u32 });
+                    spans.push(ByteSpan { start, end: ceil_char_boundary(text, end) as u32 });
                     at = end;
                 }
                 _ => break,
@@ -201,7 +201,7 @@ impl FileTokenizer {
             let mut at = 0;
             for (i, &id) in ids.iter().enumerate() {
                 let end = self.token_end(piece, at, ids, i);
-                let (a, b) = (floor_char_boundary(piece, at), widen_end(piece, end));
+                let (a, b) = (floor_char_boundary(piece, at), ceil_char_boundary(piece, end));
                 walk.push(id, alignment.span(start + a, start + b), base);
                 at = end;
             }
@@ -218,7 +218,7 @@ impl FileTokenizer {
         {
             return at + surface.len();
         }
-        let one = widen_end(piece, (at + 1).min(piece.len()));
+        let one = ceil_char_boundary(piece, (at + 1).min(piece.len()));
         match ids.get(i + 1) {
             None => piece.len(),
             Some(&next) => match self.surface(next) {

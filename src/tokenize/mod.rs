@@ -212,7 +212,7 @@ fn check_length(text: &str) -> Result<()> {
 }
 
 /// The last character boundary at or before `at`.
-fn floor_char_boundary(text: &str, mut at: usize) -> usize {
+pub(crate) fn floor_char_boundary(text: &str, mut at: usize) -> usize {
     while !text.is_char_boundary(at) {
         at -= 1;
     }
@@ -220,7 +220,7 @@ fn floor_char_boundary(text: &str, mut at: usize) -> usize {
 }
 
 /// The first character boundary at or after `at`.
-fn widen_end(text: &str, mut at: usize) -> usize {
+pub(crate) fn ceil_char_boundary(text: &str, mut at: usize) -> usize {
     while !text.is_char_boundary(at) {
         at += 1;
     }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use query::{Query, ids_of, of_ids, of_text, plain, positions, printable, tokens_of};
 
 use super::App;
-use super::passages::Passages;
+use super::passages::{self, Passages};
 use super::problem::Problem;
 use super::request::RawBody;
 use super::work::Cost;
@@ -418,9 +418,8 @@ fn document(
     let length = (range.end - range.start).saturating_sub(1) as usize;
     let needle = ((position - range.start) as usize).min(length);
     let window = needle.saturating_sub(display / 2)..needle.saturating_add(display.div_ceil(2)).min(length);
-    let before: u64 = snapshot.shards[..shard as usize].iter().map(|s| s.documents.len() as u64).sum();
     let mut value = json!({
-        "doc_ix": before + u64::from(number),
+        "doc_ix": passages::number(snapshot, at),
         "doc_len": length,
         "disp_len": window.len(),
         "needle_offset": needle - window.start,
