@@ -3,7 +3,8 @@
 //! The vocabularies are the ones embedded in the `tiktoken-rs` crate; the engine is `tokenizers`, put together in memory,
 //! which encodes several times faster than the other engines that are correct and agrees with them id for id (tested on real text,
 //! random Unicode and long repeats). A tokenizer is built once per process, on first use (0.1 to 0.5 s of CPU), and shared
-//! by all threads; each thread takes working memory of its own, so encoding never waits.
+//! by all threads; each thread takes working memory of its own, so encoding never waits. Its identity is known without building
+//! it ([`NamedBpe::sha256`]), so that opening an index costs nothing that only encoding needs.
 //!
 //! Invariants: encoding is lossless, i.e. the concatenated [`IdTokenizer::token_bytes`] of the ids are the text's bytes;
 //! special-token strings such as `<|endoftext|>` inside a text are encoded as the characters they are made of, so the special
@@ -61,6 +62,21 @@ impl NamedBpe {
             NamedBpe::Cl100k => "cl100k",
             NamedBpe::O200k => "o200k",
         }
+    }
+
+    /// sha256 over the split rule and every token's bytes in id order: what [`BytePairTokenizer::sha256`] computes.
+    pub fn sha256(self) -> &'static str {
+        match self {
+            NamedBpe::Gpt2 => "2f292ae6a8b1b1abd0e32936b10cd4f01911ace8958d658e312e2f5fb1843c1a",
+            NamedBpe::Cl100k => "89341785c697b6cc5ecc75d86c1a970549c12e97decc12a39bc147d001717a8b",
+            NamedBpe::O200k => "9d95729a332b97e967facdac1c2fb6c0748429834af6e4590b12f65dfbb5791e",
+        }
+    }
+
+    /// Number of ids, special ones and the gaps between them included.
+    pub fn vocab(self) -> u32 {
+        let (ordinary, specials) = self.layout();
+        specials.iter().map(|s| s.0 + 1).max().unwrap_or(0).max(ordinary)
     }
 
     /// The process-wide instance, built on the first call.
@@ -140,7 +156,7 @@ impl BytePairTokenizer {
     fn build(named: NamedBpe) -> std::result::Result<Self, String> {
         let source = named.source()?;
         let (ordinary, specials) = named.layout();
-        let vocab_size = specials.iter().map(|s| s.0 + 1).max().unwrap_or(0).max(ordinary);
+        let vocab_size = named.vocab();
 
         let mut hash = Sha256::new();
         hash.update(b"priorart bpe 1\0");
@@ -213,7 +229,11 @@ impl BytePairTokenizer {
             padding: Override::Off,
             truncation: Override::Off,
         };
-        Ok(Self { engine, options, tokens, begins_word, sha256: crate::format::hex(&hash.finalize()) })
+        let sha256 = crate::format::hex(&hash.finalize());
+        if sha256 != named.sha256() {
+            return Err(format!("its vocabulary has the sha256 {sha256}, not {}", named.sha256()));
+        }
+        Ok(Self { engine, options, tokens, begins_word, sha256 })
     }
 
     /// sha256 over the split rule and every token's bytes in id order.
@@ -242,7 +262,7 @@ thread_local! {
     static BUFFER: RefCell<Vec<PipelineToken>> = const { RefCell::new(Vec::new()) };
 }
 
-impl IdTokenizer for &'static BytePairTokenizer {
+impl IdTokenizer for BytePairTokenizer {
     fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
         check_length(text)?;
         BUFFER.with(|buffer| {
@@ -301,6 +321,33 @@ impl IdTokenizer for &'static BytePairTokenizer {
 
     fn begins_word(&self, id: u32) -> bool {
         self.begins_word.get(id as usize).copied().unwrap_or(false)
+    }
+}
+
+/// Builds the tokenizer when text or an id is first handed to it.
+impl IdTokenizer for NamedBpe {
+    fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+        self.tokenizer()?.encode(text, out)
+    }
+
+    fn encode_spans(&self, text: &str, ids: &mut Vec<u32>, spans: &mut Vec<ByteSpan>) -> Result<()> {
+        self.tokenizer()?.encode_spans(text, ids, spans)
+    }
+
+    fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        self.tokenizer().ok()?.token_bytes(id)
+    }
+
+    fn text_bytes(&self, id: u32) -> Option<usize> {
+        self.tokenizer().ok()?.text_bytes(id)
+    }
+
+    fn vocab(&self) -> u32 {
+        NamedBpe::vocab(*self)
+    }
+
+    fn begins_word(&self, id: u32) -> bool {
+        self.tokenizer().is_ok_and(|bpe| bpe.begins_word(id))
     }
 }
 

@@ -27,10 +27,18 @@ fn known_ids() {
 }
 
 #[test]
+fn the_identity_is_known_without_building() {
+    for named in NamedBpe::ALL {
+        let built = BytePairTokenizer::build(named).unwrap();
+        assert_eq!((built.sha256(), IdTokenizer::vocab(&built)), (named.sha256(), named.vocab()));
+    }
+}
+
+#[test]
 fn special_strings_are_text() {
     for named in NamedBpe::ALL {
         let bpe = named.tokenizer().unwrap();
-        let ids = check_lossless(&bpe, "a<|endoftext|><|fim_prefix|>b");
+        let ids = check_lossless(bpe, "a<|endoftext|><|fim_prefix|>b");
         let (ordinary, specials) = named.layout();
         assert!(ids.iter().all(|&id| id < ordinary));
         assert_eq!(bpe.token_bytes(specials[0].0).unwrap(), b"<|endoftext|>");
@@ -132,7 +140,7 @@ proptest! {
     #[test]
     fn any_text_agrees_with_the_reference(text in any_text()) {
         for named in NamedBpe::ALL {
-            let ids = check_lossless(&named.tokenizer().unwrap(), &text);
+            let ids = check_lossless(named.tokenizer().unwrap(), &text);
             assert_eq!(ids, reference(named).encode_ordinary(&text), "{:?} {:?}", named, text);
         }
     }

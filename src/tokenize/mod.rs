@@ -94,7 +94,7 @@ impl Tokenizer {
 
     /// Opens a tokenizer by name (see [`Tokenizer::NAMES`]).
     ///
-    /// Costs nothing for `words` and `bytes`; a BPE is built on its first use in the process and shared from then on.
+    /// Costs nothing: a BPE is built when it first encodes in the process, and shared from then on.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown name.
@@ -109,10 +109,13 @@ impl Tokenizer {
     /// ```
     pub fn named(kind: &str) -> Result<Tokenizer> {
         if let Some(named) = NamedBpe::ALL.into_iter().find(|n| n.name() == kind) {
-            let bpe = named.tokenizer()?;
-            let spec =
-                TokenizerSpec { kind: kind.into(), sha256: bpe.sha256().into(), vocab: Some(bpe.vocab()), path: None };
-            return Ok(Tokenizer { spec, kind: TokenizerKind::Closed(Box::new(bpe)) });
+            let spec = TokenizerSpec {
+                kind: kind.into(),
+                sha256: named.sha256().into(),
+                vocab: Some(named.vocab()),
+                path: None,
+            };
+            return Ok(Tokenizer { spec, kind: TokenizerKind::Closed(Box::new(named)) });
         }
         let (rule, vocab, tokenizer) = match kind {
             "words" => (words::RULE, None, TokenizerKind::Open(Box::new(WordsTokenizer))),
