@@ -20,7 +20,7 @@ use super::find::{FindOptions, Found, Group, token_range};
 use crate::error::{Error, Result};
 use crate::index::Snapshot;
 use crate::shard::Shard;
-use crate::suffix::{SuffixView, Token};
+use crate::suffix::{Token, TokenIndex};
 use crate::with_view;
 
 /// Clauses of an expression after normalisation, at most.
@@ -278,22 +278,22 @@ impl Snapshot {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn boolean_in<T: Token>(
+    fn boolean_in<V: TokenIndex>(
         &self,
         number: usize,
         shard: &Shard,
-        view: SuffixView<T>,
+        view: V,
         expression: &Expression,
         anchor: usize,
         window: Option<usize>,
         out: &mut Vec<Group>,
     ) {
         // Each clause as distinct known n-grams of this shard, with their intervals.
-        let clauses: Vec<Vec<(Vec<T>, Range<usize>)>> = expression
+        let clauses: Vec<Vec<(Vec<V::Token>, Range<usize>)>> = expression
             .clauses
             .iter()
             .map(|clause| {
-                let distinct: BTreeSet<Vec<T>> = clause.iter().map(|n| n.resolve(shard)).collect();
+                let distinct: BTreeSet<Vec<V::Token>> = clause.iter().map(|n| n.resolve(shard)).collect();
                 distinct
                     .into_iter()
                     .map(|q| {
@@ -309,7 +309,7 @@ impl Snapshot {
         }
         let mut groups: Vec<Group> = Vec::new();
         for (needle, range) in &clauses[anchor] {
-            let positions = range.clone().map(|rank| view.position(rank) as u64).collect();
+            let positions = range.clone().map(|rank| view.place(rank, needle.len()) as u64).collect();
             self.group(number, positions, needle.len(), &mut groups);
         }
         // Alternatives of the anchor that occur in one document make one group.
@@ -328,27 +328,28 @@ impl Snapshot {
             }
             let occurrences: usize = clause.iter().map(|(_, r)| r.len()).sum();
             let tokens: usize = groups.iter().map(|g| tokens_of(g).len()).sum();
-            // Listing costs a few dependent reads an occurrence, scanning well under a nanosecond a token.
-            if occurrences.saturating_mul(40) < tokens * clause.len() {
-                let document_of = |rank: usize| shard.documents.document_at(view.position(rank) as u64);
-                let with: HashSet<u32> =
-                    clause.iter().flat_map(|(_, range)| range.clone().filter_map(document_of)).collect();
+            if occurrences.saturating_mul(V::PLACE_COST) < tokens * clause.len() {
+                let documents = |(needle, ranks): &(Vec<V::Token>, Range<usize>)| {
+                    let n = needle.len();
+                    ranks.clone().filter_map(move |rank| shard.documents.document_at(view.place(rank, n) as u64))
+                };
+                let with: HashSet<u32> = clause.iter().flat_map(documents).collect();
                 groups.retain(|g| with.contains(&g.document.document));
             } else {
                 groups.retain(|g| {
-                    let hay: &[u8] = bytemuck::cast_slice(&view.tokens()[tokens_of(g)]);
-                    clause.iter().any(|(needle, _)| contains::<T>(hay, bytemuck::cast_slice(needle)))
+                    let hay = view.read(tokens_of(g));
+                    clause.iter().any(|(needle, _)| contains(&hay, needle))
                 });
             }
         }
         for mut group in groups {
             group.ranges.sort_unstable_by_key(|r| (r.start, r.end));
             if let Some(w) = window {
-                let hay = &view.tokens()[tokens_of(&group)];
-                let occurrences = |clause: &[(Vec<T>, Range<usize>)]| {
+                let hay = view.read(tokens_of(&group));
+                let occurrences = |clause: &[(Vec<V::Token>, Range<usize>)]| {
                     let mut found: Vec<Range<usize>> = Vec::new();
                     for (needle, _) in clause {
-                        scan(hay, needle, |at| found.push(at..at + needle.len()));
+                        scan(&hay, needle, |at| found.push(at..at + needle.len()));
                     }
                     found
                 };
@@ -363,7 +364,8 @@ impl Snapshot {
     }
 }
 
-fn contains<T: Token>(hay: &[u8], needle: &[u8]) -> bool {
+fn contains<T: Token>(hay: &[T], needle: &[T]) -> bool {
+    let (hay, needle): (&[u8], &[u8]) = (bytemuck::cast_slice(hay), bytemuck::cast_slice(needle));
     let finder = memchr::memmem::Finder::new(needle);
     let mut from = 0;
     while let Some(at) = finder.find(&hay[from..]) {

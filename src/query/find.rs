@@ -89,7 +89,7 @@ impl Snapshot {
         }
         for (number, shard) in self.shards.iter().enumerate() {
             let at = with_view!(shard.exact, v => {
-                v.interval(&ngram.resolve(shard)).map(|rank| v.position(rank) as u64).collect()
+                v.interval(&ngram.resolve(shard)).map(|rank| v.place(rank, ngram.len()) as u64).collect()
             });
             self.group(number, at, ngram.len(), &mut out);
         }
@@ -194,7 +194,9 @@ impl Snapshot {
         let (mut token, mut byte) = (0, 0);
         let mut out = Vec::with_capacity(ranges.len());
         with_view!(shard.exact, v => {
-            let Some(stream) = v.tokens().get(tokens.start as usize..tokens.end as usize) else { return Ok(None) };
+            // No further than the last occurrence: a layout may have to decode what it reads.
+            let reach = ranges.iter().map(|r| r.end as u64).max().unwrap_or(0);
+            let stream = v.read(tokens.start as usize..(tokens.start + reach).min(tokens.end) as usize);
             let length = |tokens: Range<usize>| -> Option<usize> {
                 stream.get(tokens)?.iter().map(|t| tokenizer.text_bytes(t.id())).sum()
             };

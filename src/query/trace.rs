@@ -18,7 +18,6 @@ use crate::error::Result;
 use crate::index::{DocumentRef, Snapshot};
 use crate::shard::Shard;
 use crate::suffix::Token;
-use crate::suffix::search::Longest;
 use crate::tokenize::TokenizerKind;
 use crate::with_view;
 
@@ -141,8 +140,8 @@ impl Snapshot {
     pub fn longest_matches(&self, tokens: &Ngram) -> Vec<usize> {
         let mut best = vec![0; tokens.len()];
         for shard in &self.shards {
-            for (b, l) in best.iter_mut().zip(self.longest_in(shard, tokens)) {
-                *b = (*b).max(l.tokens);
+            for (b, l) in best.iter_mut().zip(longest_in(shard, tokens)) {
+                *b = (*b).max(l);
             }
         }
         if !self.removals.is_empty() {
@@ -161,28 +160,12 @@ impl Snapshot {
         best
     }
 
-    fn longest_in(&self, shard: &Shard, tokens: &Ngram) -> Vec<Longest> {
-        with_view!(shard.exact, v => v.longest_at_each(&tokens.resolve(shard), usize::MAX))
-    }
-
     /// The maximal spans of `tokens` as `(left, right, count)`, no filter applied.
     ///
     /// This is the whole of a trace but for the documents; a text of 500 tokens takes a fraction of a millisecond.
     pub fn maximal_spans(&self, tokens: &Ngram) -> Vec<(usize, usize, u64)> {
         if let (true, [shard]) = (self.removals.is_empty(), self.shards.as_slice()) {
-            // One shard: the match itself tells where its interval is.
-            return with_view!(shard.exact, v => {
-                let longest = v.longest_at_each(&tokens.resolve(shard), usize::MAX);
-                let mut out = Vec::new();
-                let mut reach = 0;
-                for (left, l) in longest.iter().enumerate() {
-                    if left + l.tokens > reach && l.tokens > 0 {
-                        reach = left + l.tokens;
-                        out.push((left, reach, v.interval_around(l.rank, l.tokens).len() as u64));
-                    }
-                }
-                out
-            });
+            return with_view!(shard.exact, v => v.maximal_spans(&tokens.resolve(shard)));
         }
         let longest = self.longest_matches(tokens);
         let spans = maximal(&longest);
@@ -340,7 +323,7 @@ impl Snapshot {
                     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(options.seed);
                     sample(&mut rng, range.len(), LOOK).iter().map(|i| range.start + i).collect()
                 };
-                ranks.into_iter().map(|r| v.position(r) as u64).collect()
+                ranks.into_iter().map(|r| v.place(r, ngram.len()) as u64).collect()
             });
             self.group(number, positions, ngram.len(), &mut groups);
         }
@@ -389,7 +372,7 @@ impl Snapshot {
                 // One more for the tokens that are none of the text's.
                 let mut frequency = vec![0u32; terms.len() + 1];
                 with_view!(shard.exact, v => {
-                    for t in v.tokens().get(range).unwrap_or(&[]) {
+                    for t in v.read(range).iter() {
                         frequency[numbers.get(t.id() as usize).map_or(terms.len(), |&n| n as usize)] += 1;
                     }
                 });
@@ -414,6 +397,10 @@ impl Snapshot {
         out.sort_by(|a, b| b.bm25.total_cmp(&a.bm25).then(a.document.cmp(&b.document)));
         Ok(out)
     }
+}
+
+fn longest_in(shard: &Shard, tokens: &Ngram) -> Vec<usize> {
+    with_view!(shard.exact, v => v.longest_matches(&tokens.resolve(shard)))
 }
 
 /// The number of the term that each id of `shard` stands for; the number of terms for all others.

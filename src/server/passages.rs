@@ -42,7 +42,7 @@ impl Passages {
         let range = shard.documents.token_range(at.document).unwrap_or(0..0);
         let range = range.start as usize..(range.end as usize).saturating_sub(1).max(range.start as usize);
         let ids: Vec<u32> = with_view!(shard.exact, v => {
-            v.tokens().get(range).unwrap_or(&[]).iter().map(|t| t.id()).collect()
+            v.read(range).iter().map(|t| t.id()).collect()
         });
         if ids.len() != spans.len() {
             return Err(Error::corrupt(

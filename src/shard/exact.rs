@@ -70,13 +70,15 @@ pub enum AnyView<'a> {
 /// Runs `$body` with `$view` bound to the shard's [`SuffixView`], whatever its width.
 #[macro_export]
 macro_rules! with_view {
-    ($exact:expr, $view:ident => $body:expr) => {
+    ($exact:expr, $view:ident => $body:expr) => {{
+        #[allow(unused_imports)]
+        use $crate::suffix::TokenIndex as _;
         match $exact.view() {
             $crate::shard::exact::AnyView::U8($view) => $body,
             $crate::shard::exact::AnyView::U16($view) => $body,
             $crate::shard::exact::AnyView::U32($view) => $body,
         }
-    };
+    }};
 }
 
 impl ExactIndex {

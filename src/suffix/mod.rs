@@ -9,6 +9,7 @@
 //! - [`batch`]: the same for many queries at once, their cache misses overlapped.
 //! - [`distribution`]: which tokens follow an n-gram, exactly.
 //! - `kernel`: their inner loops, one form an instruction set.
+//! - [`index`]: what every layout answers.
 //! - [`compact`]: another layout, an FM-index that needs no stream and a third of the space, at some microseconds a query.
 //!
 //! # Structure
@@ -36,11 +37,13 @@ pub mod batch;
 pub mod bits;
 pub mod compact;
 pub mod distribution;
+pub mod index;
 mod kernel;
 pub mod layout;
 pub mod search;
 pub mod sort;
 
+pub use index::TokenIndex;
 pub use layout::SuffixView;
 
 /// An element of a token stream: one, two or four bytes.

@@ -266,7 +266,7 @@ fn run(app: &App, snapshot: &Snapshot, kind: Kind, query: &Query, arguments: &Ma
         (Kind::DocByRank, Query::Simple(n)) => {
             let (s, rank) = (required(arguments, "s")?, required(arguments, "rank")? as usize);
             let shard = shard(snapshot, s)?;
-            let position = with_view!(shard.exact, v => (rank < v.ranks()).then(|| v.position(rank) as u64));
+            let position = with_view!(shard.exact, v => (rank < v.ranks()).then(|| v.place(rank, n.len()) as u64));
             let position = position.ok_or_else(|| Refused::Value("rank is out-of-range!".into()))?;
             document(app, snapshot, s as u32, position, &[vec![n.clone()]], display()?)
         }
@@ -366,6 +366,7 @@ fn search(
             (clauses.clone(), Some(lists), ranges)
         }
     };
+    let length = clauses.first().and_then(|c| c.first()).map_or(0, Ngram::len);
     let total: usize = ranges.iter().map(|r| r[1] - r[0]).sum();
     let cnt = match query {
         Query::Simple(n) => count(snapshot, n),
@@ -385,7 +386,7 @@ fn search(
             }
             let position = match &lists {
                 Some(lists) => lists[number][rest],
-                None => with_view!(snapshot.shards[number].exact, v => v.position(start + rest) as u64),
+                None => with_view!(snapshot.shards[number].exact, v => v.place(start + rest, length) as u64),
             };
             let d = document(app, snapshot, number as u32, position, &clauses, display)?;
             if d["blocked"] == false || app.settings.redact {

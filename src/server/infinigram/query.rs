@@ -1,12 +1,14 @@
 //! infini-gram's queries: text or ids, an n-gram or clauses of alternatives, within its server's limits; and where a query with clauses occurs.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use super::{Refused, Result};
 use crate::index::{DocumentRef, Snapshot};
 use crate::query::Ngram;
 use crate::shard::Shard;
-use crate::suffix::{SuffixView, Token};
+use crate::suffix::{Token, TokenIndex};
 use crate::tokenize::TokenizerKind;
 use crate::with_view;
 
@@ -176,31 +178,31 @@ pub(super) fn positions(
         .collect())
 }
 
-fn positions_in<T: Token>(
+fn positions_in<V: TokenIndex>(
     snapshot: &Snapshot,
     number: usize,
     shard: &Shard,
-    view: SuffixView<T>,
+    view: V,
     clauses: &[Vec<Ngram>],
     anchor: usize,
     near: usize,
 ) -> Vec<u64> {
     // A term the shard does not know resolves to the separator, which is no part of any document.
-    let known = |n: &Vec<T>| n.iter().all(|t| t.id() < shard.separator());
-    let resolved: Vec<Vec<Vec<T>>> =
+    let known = |n: &Vec<V::Token>| n.iter().all(|t| t.id() < shard.separator());
+    let resolved: Vec<Vec<Vec<V::Token>>> =
         clauses.iter().map(|c| c.iter().map(|n| n.resolve(shard)).filter(known).collect()).collect();
-    let listed = |clause: &[Vec<T>], most: usize| -> Option<Vec<u64>> {
-        let intervals: Vec<_> = clause.iter().map(|n| view.interval(n)).collect();
-        if intervals.iter().map(|r| r.len()).sum::<usize>() > most {
+    let listed = |clause: &[Vec<V::Token>], most: usize| -> Option<Vec<u64>> {
+        let intervals: Vec<_> = clause.iter().map(|n| (view.interval(n), n.len())).collect();
+        if intervals.iter().map(|(r, _)| r.len()).sum::<usize>() > most {
             return None;
         }
-        let mut list: Vec<u64> = intervals.into_iter().flatten().map(|rank| view.position(rank) as u64).collect();
+        let places = |(ranks, n): (Range<usize>, usize)| ranks.map(move |rank| view.place(rank, n) as u64);
+        let mut list: Vec<u64> = intervals.into_iter().flat_map(places).collect();
         list.sort_unstable();
         list.dedup();
         Some(list)
     };
     let mut found = listed(&resolved[anchor], usize::MAX).unwrap_or_default();
-    let tokens = view.tokens();
     for (_, clause) in resolved.iter().enumerate().filter(|(i, _)| *i != anchor) {
         let list = listed(clause, LISTED);
         found.retain(|&p| {
@@ -209,7 +211,12 @@ fn positions_in<T: Token>(
             let (from, to) = (p.saturating_sub(near as u64).max(range.start), (p + near as u64 + 1).min(range.end));
             match &list {
                 Some(list) => list[list.partition_point(|&q| q < from)..].first().is_some_and(|&q| q < to),
-                None => (from as usize..to as usize).any(|q| clause.iter().any(|n| tokens[q..].starts_with(n))),
+                None => {
+                    let longest = clause.iter().map(Vec::len).max().unwrap_or(0);
+                    let tokens = view.read(from as usize..(to as usize).saturating_add(longest));
+                    (0..(to - from) as usize)
+                        .any(|q| clause.iter().any(|n| tokens[q.min(tokens.len())..].starts_with(n)))
+                }
             }
         });
     }

@@ -1,0 +1,146 @@
+//! What every form of one shard's token index answers: the seam between queries and layouts.
+//!
+//! The fast layout is [`SuffixView`], the small one [`CompactIndex`]. Ranks are a layout's own numbering of the places where suffixes
+//! (or contexts) stand; only the lengths of intervals and the positions behind ranks mean the same everywhere.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::compact::CompactIndex;
+use super::distribution::Next;
+use super::{SuffixView, Token};
+
+/// A searchable token stream: documents, each followed by the separator, which is no part of any n-gram.
+pub trait TokenIndex: Copy {
+    /// How the stream's ids are held.
+    type Token: Token;
+
+    /// What finding the place of an occurrence costs, in tokens of a document read in sequence.
+    const PLACE_COST: usize;
+
+    /// One more than the greatest rank.
+    fn ranks(&self) -> usize;
+
+    /// Ranks of the occurrences of `query`; its length is their number. Of the empty query, of all tokens.
+    fn interval(&self, query: &[Self::Token]) -> Range<usize>;
+
+    /// [`interval`](Self::interval) of each query, in order.
+    fn intervals(&self, queries: &[&[Self::Token]]) -> Vec<Range<usize>> {
+        queries.iter().map(|query| self.interval(query)).collect()
+    }
+
+    /// Where in the stream the occurrence at `rank` of an n-gram of `n` tokens begins.
+    fn place(&self, rank: usize, n: usize) -> usize;
+
+    /// For each position of `text` how many tokens the longest n-gram has that begins there and occurs.
+    fn longest_matches(&self, text: &[Self::Token]) -> Vec<usize>;
+
+    /// The maximal spans of `text`: start, end, occurrences.
+    fn maximal_spans(&self, text: &[Self::Token]) -> Vec<(usize, usize, u64)>;
+
+    /// The tokens that follow the n-gram of `n` tokens whose interval is `ranks`, in token order. The separator stands for the end of a
+    /// document.
+    fn next_tokens(&self, ranks: Range<usize>, n: usize) -> Vec<Next>;
+
+    /// The tokens at `positions` of the stream, fewer where it ends.
+    fn read(&self, positions: Range<usize>) -> Cow<'_, [Self::Token]>;
+}
+
+impl<T: Token> TokenIndex for SuffixView<'_, T> {
+    type Token = T;
+
+    // A few dependent misses against a token scanned at well under a nanosecond.
+    const PLACE_COST: usize = 40;
+
+    fn ranks(&self) -> usize {
+        SuffixView::ranks(self)
+    }
+
+    fn interval(&self, query: &[T]) -> Range<usize> {
+        SuffixView::interval(self, query)
+    }
+
+    fn intervals(&self, queries: &[&[T]]) -> Vec<Range<usize>> {
+        SuffixView::intervals(self, queries)
+    }
+
+    fn place(&self, rank: usize, _: usize) -> usize {
+        self.position(rank)
+    }
+
+    fn longest_matches(&self, text: &[T]) -> Vec<usize> {
+        self.longest_at_each(text, usize::MAX).into_iter().map(|l| l.tokens).collect()
+    }
+
+    fn maximal_spans(&self, text: &[T]) -> Vec<(usize, usize, u64)> {
+        let mut out = Vec::new();
+        let mut reach = 0;
+        for (left, longest) in self.longest_at_each(text, usize::MAX).iter().enumerate() {
+            if left + longest.tokens > reach && longest.tokens > 0 {
+                reach = left + longest.tokens;
+                // The match itself tells where its interval is.
+                out.push((left, reach, self.interval_around(longest.rank, longest.tokens).len() as u64));
+            }
+        }
+        out
+    }
+
+    fn next_tokens(&self, ranks: Range<usize>, n: usize) -> Vec<Next> {
+        SuffixView::next_tokens(self, ranks, n)
+    }
+
+    fn read(&self, positions: Range<usize>) -> Cow<'_, [T]> {
+        let tokens = self.tokens();
+        let end = positions.end.min(tokens.len());
+        Cow::Borrowed(&tokens[positions.start.min(end)..end])
+    }
+}
+
+impl TokenIndex for CompactIndex<'_> {
+    type Token = u32;
+
+    // Half of the locate step walks through the matrix; a token read is one.
+    const PLACE_COST: usize = super::compact::LOCATE_STEP / 2;
+
+    fn ranks(&self) -> usize {
+        self.all().end as usize
+    }
+
+    fn interval(&self, query: &[u32]) -> Range<usize> {
+        if query.is_empty() {
+            // The rows whose context ends in a token that is no separator stand before those that do.
+            return 1..1 + self.count(&[]) as usize;
+        }
+        let rows = CompactIndex::interval(self, query);
+        rows.start as usize..rows.end as usize
+    }
+
+    fn place(&self, rank: usize, n: usize) -> usize {
+        self.locate(rank as u64, n) as usize
+    }
+
+    fn longest_matches(&self, text: &[u32]) -> Vec<usize> {
+        CompactIndex::longest_matches(self, text)
+    }
+
+    fn maximal_spans(&self, text: &[u32]) -> Vec<(usize, usize, u64)> {
+        let mut out = Vec::new();
+        let mut reach = 0;
+        for (left, n) in CompactIndex::longest_matches(self, text).into_iter().enumerate() {
+            if left + n > reach && n > 0 {
+                reach = left + n;
+                out.push((left, reach, self.count(&text[left..reach])));
+            }
+        }
+        out
+    }
+
+    fn next_tokens(&self, ranks: Range<usize>, n: usize) -> Vec<Next> {
+        let rows = if n == 0 { self.all() } else { ranks.start as u64..ranks.end as u64 };
+        CompactIndex::next_tokens(self, rows)
+    }
+
+    fn read(&self, positions: Range<usize>) -> Cow<'_, [u32]> {
+        Cow::Owned(self.extract(positions.start as u64, positions.len()))
+    }
+}
