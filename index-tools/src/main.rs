@@ -6,6 +6,8 @@
 
 mod bars;
 mod fetch;
+mod plan;
+mod recall;
 
 use std::process::ExitCode;
 
@@ -22,11 +24,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Fetch(fetch::Fetch),
+    Plan(plan::Plan),
+    Recall(recall::Recall),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Fetch(arguments) => arguments.run(),
+        Command::Plan(arguments) => arguments.run(),
+        Command::Recall(arguments) => arguments.run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");

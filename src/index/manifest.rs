@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::ann::VectorSettings;
 use crate::embed::EncoderSpec;
 use crate::error::{Error, Result};
 use crate::format::{FORMAT_MAJOR, FORMAT_MINOR, HEADER_BYTES, Header, MAGIC, checksum, format_version};
@@ -91,6 +92,9 @@ pub struct Manifest {
     pub encoder: Option<EncoderSpec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunking: Option<Chunking>,
+    /// The vector index that shards are built with, as it was asked for; each shard's `semantic` says what it got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector_index: Option<VectorSettings>,
     pub shards: Vec<PartEntry>,
     #[serde(default)]
     pub removed: Vec<PartEntry>,
@@ -198,6 +202,7 @@ impl Manifest {
             tokenizer: seed.tokenizer,
             encoder: seed.encoder,
             chunking: seed.chunking,
+            vector_index: None,
             shards: Vec::new(),
             removed: Vec::new(),
             recall: Map::new(),
