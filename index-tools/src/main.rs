@@ -8,6 +8,7 @@ mod bars;
 mod fetch;
 mod plan;
 mod recall;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -23,14 +24,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    ExportVectors(vectors::Export),
     Fetch(fetch::Fetch),
+    ImportVectors(vectors::Import),
     Plan(plan::Plan),
     Recall(recall::Recall),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::ExportVectors(arguments) => arguments.run(),
         Command::Fetch(arguments) => arguments.run(),
+        Command::ImportVectors(arguments) => arguments.run(),
         Command::Plan(arguments) => arguments.run(),
         Command::Recall(arguments) => arguments.run(),
     };

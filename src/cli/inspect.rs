@@ -113,9 +113,9 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
                     let built = semantic.meta.as_ref().map(|x| &x.vector_index);
                     out += &format!(
                         "  vectors      {} over {} vectors stored as {}\n",
-                        built.map_or_else(|| semantic.kind().to_string(), |v| v.describe()),
+                        built.map_or_else(|| semantic.vectors.kind().to_string(), |v| v.describe()),
                         number(semantic.len() as u64),
-                        semantic.vectors.element().name()
+                        semantic.vectors.flat().element().name()
                     );
                 }
                 for r in snapshot.measured() {

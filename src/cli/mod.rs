@@ -12,6 +12,7 @@ mod inspect;
 mod neighbors;
 mod novelty;
 mod output;
+mod rank;
 mod remove;
 mod semantic;
 mod serve;
@@ -59,6 +60,8 @@ enum Command {
     Decontaminate(decontaminate::DecontaminateArgs),
     /// Find the passages that mean nearly the same
     Neighbors(neighbors::NeighborsArgs),
+    /// Rank all documents by their similarity to the items of a benchmark
+    Rank(rank::RankArgs),
     /// Say how attributable texts are, against human writing
     Novelty(novelty::NoveltyArgs),
     /// Score human texts once, for later novelty runs
@@ -116,6 +119,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Trace(args) => exact::trace(&global, args),
         Command::Decontaminate(args) => decontaminate::decontaminate(&global, args),
         Command::Neighbors(args) => neighbors::neighbors(&global, args),
+        Command::Rank(args) => rank::rank(&global, args),
         Command::Novelty(args) => novelty::novelty(&global, args),
         Command::Calibrate(args) => novelty::calibrate(&global, args),
         Command::Demo(args) => demo::demo(&global, args),

@@ -6,9 +6,10 @@ use clap::{Args, ValueEnum};
 
 use super::output::{self, one_line};
 use super::{Global, Outcome, input};
-use crate::ann::{MatrixReader, SearchParams};
+use crate::ann::{MatrixReader, SearchParams, VectorIndex};
 use crate::error::Error;
-use crate::index::Snapshot;
+use crate::index::spaces::{Space, SpaceHit};
+use crate::index::{DocumentRef, Snapshot};
 use crate::query::filter::DocumentFilter;
 use crate::query::neighbors::{Neighbor, NeighborOptions};
 use crate::query::recall::{MeasuredRecall, SearchRecall};
@@ -31,6 +32,9 @@ pub struct NeighborsArgs {
     /// Find neighbours of each row of a matrix: .npy or .safetensors
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
+    /// Search this named space (`index-tools import-vectors`) instead of the index's own embeddings; with --document, ids are the space's
+    #[arg(long, conflicts_with_all = ["texts", "file"], value_name = "NAME")]
+    space: Option<String>,
     /// Name of the matrix in a .safetensors file that has several
     #[arg(long, requires = "vectors", value_name = "NAME")]
     tensor: Option<String>,
@@ -157,6 +161,9 @@ pub fn neighbors(global: &Global, args: NeighborsArgs) -> anyhow::Result<Outcome
     if args.top_k == 0 {
         return Err(Error::invalid("-k 0: there is nothing to show").into());
     }
+    if let Some(name) = &args.space {
+        return of_space(global, &snapshot, name, &args);
+    }
     let options = NeighborOptions {
         top_k: args.top_k,
         at_least: args.min_similarity,
@@ -224,6 +231,69 @@ pub fn neighbors(global: &Global, args: NeighborsArgs) -> anyhow::Result<Outcome
     }
     output::results(global.format(), &rows, |r| text(r, &snapshot, &recall))?;
     Ok(if args.check && rows.iter().any(|r| !r.neighbors.is_empty()) { Outcome::Findings } else { Outcome::Done })
+}
+
+/// A row of a space near a query.
+#[derive(serde::Serialize)]
+struct SpaceNeighbor {
+    #[serde(flatten)]
+    hit: SpaceHit,
+    /// The documents of the index with this id.
+    documents: Vec<DocumentRef>,
+}
+
+fn of_space(global: &Global, snapshot: &Snapshot, name: &str, args: &NeighborsArgs) -> anyhow::Result<Outcome> {
+    if args.rerank > 0 || args.group.is_some() || args.by_document || !args.filter.filter()?.is_empty() {
+        return Err(Error::invalid("--rerank, --group and filters go with the index's own embeddings, not with --space").into());
+    }
+    let space = Space::open(&snapshot.dir, &snapshot.manifest, name)?;
+    let wanted = (args.top_k, args.min_similarity);
+    let (params, exact) = (args.search.params(), args.search.exact);
+    let mut answers: Vec<(String, Vec<SpaceHit>)> = Vec::new();
+    for id in &args.document {
+        let Some(row) = space.row(id) else {
+            return Err(Error::invalid(format!("the space {name:?} has no row with the id {id:?}")).into());
+        };
+        let vector = space.vectors.flat().vector(row).unwrap_or_default();
+        let mut found = space.neighbors(&vector, vector.len(), Some(row), wanted, &params, exact)?;
+        answers.push((id.clone(), found.pop().unwrap_or_default()));
+    }
+    if let Some(path) = &args.vectors {
+        let mut matrix = MatrixReader::open(path, args.tensor.as_deref())?;
+        let mut values = Vec::new();
+        matrix.read(0..matrix.rows(), &mut values)?;
+        let found = space.neighbors(&values, matrix.dim(), None, wanted, &params, exact)?;
+        answers.extend(found.into_iter().enumerate().map(|(i, hits)| (format!("{}:{i}", path.display()), hits)));
+    }
+    let approximate = !(exact || space.vectors.is_exact());
+    let mut rows = Vec::new();
+    for (query, hits) in answers {
+        let mut neighbors = Vec::new();
+        for hit in hits {
+            neighbors.push(SpaceNeighbor { documents: snapshot.find_id(&hit.id)?, hit });
+        }
+        rows.push(SpaceRow { query, space: name.into(), neighbors, approximate });
+    }
+    output::results(global.format(), &rows, |r| {
+        let mut out = format!("{}\n", r.query);
+        if r.neighbors.is_empty() {
+            let how = if r.approximate { "approximate search, recall not measured" } else { "exhaustive search" };
+            out += &format!("  nothing found in the space {} ({how})\n", r.space);
+        }
+        for n in &r.neighbors {
+            out += &format!("  {:.3}  {}\n", n.hit.score, n.hit.id);
+        }
+        out
+    })?;
+    Ok(if args.check && rows.iter().any(|r| !r.neighbors.is_empty()) { Outcome::Findings } else { Outcome::Done })
+}
+
+#[derive(serde::Serialize)]
+struct SpaceRow {
+    query: String,
+    space: String,
+    neighbors: Vec<SpaceNeighbor>,
+    approximate: bool,
 }
 
 fn text(row: &Row, snapshot: &Snapshot, recall: &SearchRecall) -> String {

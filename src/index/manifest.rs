@@ -98,6 +98,9 @@ pub struct Manifest {
     pub shards: Vec<PartEntry>,
     #[serde(default)]
     pub removed: Vec<PartEntry>,
+    /// Named spaces: vectors that were made elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spaces: Vec<PartEntry>,
     /// Measured recall of the approximate searches, by search.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub recall: Map<String, Value>,
@@ -205,6 +208,7 @@ impl Manifest {
             vector_index: None,
             shards: Vec::new(),
             removed: Vec::new(),
+            spaces: Vec::new(),
             recall: Map::new(),
             extra: Map::new(),
         }
@@ -243,6 +247,11 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Shards, removals and spaces.
+    pub(super) fn parts(&self) -> usize {
+        self.shards.len() + self.removed.len() + self.spaces.len()
+    }
+
     /// Totals of the shards without the removals.
     pub fn totals(&self) -> CorpusSummary {
         let sum = |of: fn(&PartEntry) -> u64| {
@@ -253,7 +262,7 @@ impl Manifest {
     }
 
     pub(super) fn check_names(&self, path: &Path) -> Result<()> {
-        for parts in [&self.shards, &self.removed] {
+        for parts in [&self.shards, &self.removed, &self.spaces] {
             let mut ids = BTreeSet::new();
             for part in parts {
                 let plain = is_plain_name(&part.id) && part.files.iter().all(|f| is_plain_name(&f.name));

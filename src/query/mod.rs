@@ -6,6 +6,7 @@
 //! - [`next`]: n-gram and ∞-gram next-token distributions.
 //! - [`trace`]: longest matches and maximal spans of a whole text.
 //! - [`neighbors`]: the semantically nearest chunks, of the documents that a [`filter`] admits.
+//! - [`rank`]: all documents by similarity to a benchmark's items.
 //! - [`recall`]: what an approximate search for them misses, measured.
 //! - [`metrics`]: coverage, n-novelty and creativity index of a trace.
 //!
@@ -19,6 +20,7 @@ pub mod find;
 pub mod metrics;
 pub mod neighbors;
 pub mod next;
+pub mod rank;
 pub mod recall;
 pub mod trace;
 

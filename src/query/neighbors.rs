@@ -196,7 +196,7 @@ impl Snapshot {
         };
         let mut query = Vec::new();
         if let Some(semantic) = semantic {
-            semantic.rows_of(document.document).for_each(|row| semantic.vectors.rows().decode(row, &mut query));
+            semantic.rows_of(document.document).for_each(|row| semantic.vectors.flat().rows().decode(row, &mut query));
         }
         if query.is_empty() {
             return Err(Error::invalid_hint(
@@ -211,7 +211,7 @@ impl Snapshot {
 
     /// Dimension of the index's vectors.
     pub fn dim(&self) -> Option<usize> {
-        self.shards.iter().find_map(|s| s.semantic.as_ref()).map(|s| s.dim())
+        self.shards.iter().find_map(|s| s.semantic.as_ref()).map(|s| s.vectors.dim())
     }
 
     /// The `k` chunks nearest to each of `queries` (row-major) in all shards, best first, ties in the order of shards and rows.
@@ -225,8 +225,8 @@ impl Snapshot {
         keep: Option<KeepChunk>,
     ) -> Result<Vec<Vec<ChunkHit>>> {
         self.search_shards(queries, dim, keep, |semantic, queries, keep| match exact {
-            true => semantic.vectors.search(queries, k, params, keep),
-            false => semantic.search(queries, k, params, keep),
+            true => semantic.vectors.flat().search(queries, k, params, keep),
+            false => semantic.vectors.search(queries, k, params, keep),
         })
         .map(|mut all| {
             all.iter_mut().for_each(|list| list.truncate(k));
@@ -280,8 +280,8 @@ impl Snapshot {
         let found = loop {
             let lists = match options.at_least {
                 Some(least) => self.search_shards(&vectors, dim, keep, |semantic, queries, keep| match options.exact {
-                    true => semantic.vectors.within(queries, least, &params, keep),
-                    false => semantic.within(queries, least, &params, keep),
+                    true => semantic.vectors.flat().within(queries, least, &params, keep),
+                    false => semantic.vectors.within(queries, least, &params, keep),
                 })?,
                 None => self.chunks_near(&vectors, dim, k, &params, options.exact, keep)?,
             };

@@ -105,13 +105,13 @@ impl Snapshot {
 
     /// Kinds of vector index in the shards.
     pub fn vector_kinds(&self) -> BTreeSet<&'static str> {
-        self.shards.iter().filter_map(|s| s.semantic.as_ref()).map(|s| s.kind()).collect()
+        self.shards.iter().filter_map(|s| s.semantic.as_ref()).map(|s| s.vectors.kind()).collect()
     }
 
     /// What is known of the recall of a search with these settings.
     pub fn search_recall(&self, params: &SearchParams, exact: bool) -> SearchRecall {
         let semantic = || self.shards.iter().filter_map(|s| s.semantic.as_ref());
-        if exact || semantic().all(|s| s.is_exact()) {
+        if exact || semantic().all(|s| s.vectors.is_exact()) {
             return SearchRecall { approximate: false, recall: Some(1.0), measured: None };
         }
         let params = self.search_params(params);
@@ -145,8 +145,8 @@ impl Snapshot {
         let mut dim = 0;
         for &(shard, row) in &rows {
             if let Some(semantic) = &self.shards[shard as usize].semantic {
-                dim = semantic.dim();
-                semantic.vectors.rows().decode(row, &mut queries);
+                dim = semantic.vectors.dim();
+                semantic.vectors.flat().rows().decode(row, &mut queries);
             }
         }
         let keep = |shard: u32, row: u32| !self.is_hidden(shard, row);

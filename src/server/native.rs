@@ -429,7 +429,7 @@ pub async fn neighbors(
         if app.settings.redact {
             found.redact();
         }
-        let exact = snapshot.shards.iter().filter_map(|s| s.semantic.as_ref()).all(|s| s.is_exact());
+        let exact = snapshot.shards.iter().filter_map(|s| s.semantic.as_ref()).all(|s| s.vectors.is_exact());
         Ok(Neighbors { neighbors: found, recall: snapshot.manifest.recall.clone(), approximate: !exact })
     })
     .await

@@ -9,10 +9,8 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
-
 use crate::ann::flat::{FlatIndex, FlatWriter};
-use crate::ann::{Hit, Keep, SearchParams, Source, VectorIndex, VectorSettings, rescore};
+use crate::ann::{Indexed, Source, VectorIndex, VectorSettings};
 use crate::embed::chunk::ChunkRule;
 use crate::embed::{Encoder, EncoderSpec};
 use crate::error::{Error, Result};
@@ -171,23 +169,13 @@ pub fn write(
     Ok(chunks.len() as u64)
 }
 
-/// The approximate index of a shard.
-enum Approximate {
-    None,
-    Open(Box<dyn VectorIndex>),
-    /// There is one, but this binary cannot search it.
-    Off { what: String, feature: &'static str },
-}
-
-/// The opened chunks and embeddings of a shard. As a [`VectorIndex`], it searches the shard's own kind and gives exact similarities to the
-/// stored vectors.
+/// The opened chunks and embeddings of a shard.
 pub struct Semantic {
     document: Array<u32>,
     start: Array<u32>,
     end: Array<u32>,
-    /// The stored vectors: exact search, and the truth the approximate index is measured by.
-    pub vectors: FlatIndex,
-    approximate: Approximate,
+    /// The embeddings and their vector index.
+    pub vectors: Indexed,
     /// `None` in shards of earlier versions.
     pub meta: Option<SemanticMeta>,
 }
@@ -200,22 +188,15 @@ impl Semantic {
             return Ok(None);
         }
         let section = Section::open(&path, Kind::CHUNKS)?;
-        let vectors = FlatIndex::open(&dir.join(VECTORS_BIN))?;
-        let ann = dir.join(ANN_BIN);
-        let approximate = match ann.exists().then(|| crate::ann::open(&ann)) {
-            None => Approximate::None,
-            Some(Ok(index)) => Approximate::Open(index),
-            // The rest of the index can be queried all the same.
-            Some(Err(Error::FeatureOff { what, feature })) => Approximate::Off { what, feature },
-            Some(Err(error)) => return Err(error),
-        };
+        let meta = SemanticMeta::read(dir)?;
+        let settings = meta.as_ref().map(|m| &m.vector_index);
+        let vectors = Indexed::open(&dir.join(VECTORS_BIN), &dir.join(ANN_BIN), settings)?;
         let opened = Semantic {
             document: section.sub("document")?.array()?,
             start: section.sub("start")?.array()?,
             end: section.sub("end")?.array()?,
             vectors,
-            approximate,
-            meta: SemanticMeta::read(dir)?,
+            meta,
         };
         let n = opened.document.len();
         if opened.start.len() != n || opened.end.len() != n || opened.vectors.len() != n {
@@ -229,12 +210,6 @@ impl Semantic {
                     opened.vectors.len()
                 ),
             ));
-        }
-        if let Approximate::Open(index) = &opened.approximate
-            && (index.len(), index.dim()) != (n, opened.vectors.dim())
-        {
-            let what = format!("{} rows of {} dimensions, {n} chunks", index.len(), index.dim());
-            return Err(Error::corrupt(&ann, 0, what));
         }
         Ok(Some(opened))
     }
@@ -264,52 +239,5 @@ impl Semantic {
         let from = self.document.partition_point(|&d| d < document) as u32;
         let to = self.document.partition_point(|&d| d <= document) as u32;
         from..to
-    }
-}
-
-impl VectorIndex for Semantic {
-    fn kind(&self) -> &'static str {
-        match (&self.approximate, &self.meta) {
-            (Approximate::None, _) => "flat",
-            (_, Some(meta)) => meta.vector_index.kind.name(),
-            (Approximate::Open(index), None) => index.kind(),
-            (Approximate::Off { .. }, None) => "ivf",
-        }
-    }
-    fn len(&self) -> usize {
-        self.document.len()
-    }
-    fn dim(&self) -> usize {
-        self.vectors.dim()
-    }
-    fn is_exact(&self) -> bool {
-        matches!(self.approximate, Approximate::None)
-    }
-
-    fn search(&self, queries: &[f32], k: usize, params: &SearchParams, keep: Option<Keep>) -> Result<Vec<Vec<Hit>>> {
-        let index = match &self.approximate {
-            Approximate::None => return self.vectors.search(queries, k, params, keep),
-            Approximate::Open(index) => index,
-            Approximate::Off { what, feature } => return Err(Error::FeatureOff { what: what.clone(), feature }),
-        };
-        let mut found = index.search(queries, index.candidates(k).min(self.len()), params, keep)?;
-        found
-            .par_iter_mut()
-            .zip(queries.par_chunks_exact(self.dim()))
-            .try_for_each(|(hits, query)| rescore(&self.vectors, query, hits, k))?;
-        Ok(found)
-    }
-
-    fn within(
-        &self,
-        queries: &[f32],
-        at_least: f32,
-        params: &SearchParams,
-        keep: Option<Keep>,
-    ) -> Result<Vec<Vec<Hit>>> {
-        if self.is_exact() {
-            return self.vectors.within(queries, at_least, params, keep);
-        }
-        crate::ann::widen(self, queries, at_least, params, keep)
     }
 }
