@@ -18,7 +18,7 @@ point counts.
 
 Writes vectors.json, vectors.md (tables) and vectors.svg (curves) to DIR.
 """
-import argparse, importlib.util, json, math, os, platform, subprocess, sys, time
+import argparse, json, math, os, platform, subprocess, sys, time
 
 EFS = [10, 16, 24, 40, 64, 100, 160, 300]
 PROBES = [1, 2, 4, 8, 16, 32, 64, 128]
@@ -220,10 +220,9 @@ def main():
         return
     if not args.vectors:
         parser.error("--vectors FILE.npy is needed")
-    if not all(importlib.util.find_spec(name) for name in ("numpy", "faiss", "hnswlib", "usearch")):
-        import peer as environment
+    import peer as environment
 
-        environment.enter("vectors", ["numpy", "faiss-cpu", "hnswlib", "usearch"])
+    environment.enter("vectors", ["numpy", "faiss-cpu", "hnswlib", "usearch"])
     import numpy as np
 
     os.makedirs(args.work, exist_ok=True)
