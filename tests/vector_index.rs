@@ -21,8 +21,9 @@ const DIM: usize = 24;
 
 /// A model2vec directory of `WORDS` words `w0`, `w1`, …
 fn model(dir: &Path) {
-    let vocab: serde_json::Map<String, Value> =
-        std::iter::once(("[UNK]".to_string(), json!(0))).chain((0..WORDS).map(|i| (format!("w{i}"), json!(i + 1)))).collect();
+    let vocab: serde_json::Map<String, Value> = std::iter::once(("[UNK]".to_string(), json!(0)))
+        .chain((0..WORDS).map(|i| (format!("w{i}"), json!(i + 1))))
+        .collect();
     let tokenizer = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
         "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
@@ -45,7 +46,8 @@ fn corpus(path: &Path, prefix: &str, count: usize, words: usize, seed: u64) -> V
     for i in 0..count {
         let text: Vec<String> = (0..words).map(|_| format!("w{}", random.random_range(0..WORDS))).collect();
         let lang = if i % 3 == 0 { "en" } else { "de" };
-        let line = json!({"id": format!("{prefix}{i}"), "text": text.join(" "), "lang": lang, "at": {"year": 1900 + i % 7}});
+        let line =
+            json!({"id": format!("{prefix}{i}"), "text": text.join(" "), "lang": lang, "at": {"year": 1900 + i % 7}});
         out += &format!("{line}\n");
         texts.push(text.join(" "));
     }
@@ -84,18 +86,26 @@ fn every_kind_answers_with_the_similarities_of_the_stored_vectors() {
     assert_eq!((&truth[0]["recall"], &truth[0]["approximate"]), (&json!(1.0), &json!(false)));
     for (kind, store, error) in [("hnsw", "f32", 1e-6), ("hnsw", "f16", 1e-3), ("hnsw_rs", "int8", 2e-2)] {
         let index = format!("{kind}-{store}");
-        let flags = ["--vector-index", kind, "--store", store, "--hnsw-m", "12", "--ef-construction", "60", "--ef", "70"];
+        let flags =
+            ["--vector-index", kind, "--store", store, "--hnsw-m", "12", "--ef-construction", "60", "--ef", "70"];
         build(at, &index, &flags, "a.jsonl");
         succeed(at, &["add", "-q", "--index", &index, "b.jsonl"]);
         let info = json_of(at, &["info", "--index", &index, "--format", "json"]);
         assert_eq!(info["vector_index"]["search"]["ef"], 70);
         assert_eq!(info["shards"].as_array().unwrap().len(), 2);
         for shard in info["shards"].as_array().unwrap() {
-            assert_eq!((&shard["vector_index"]["kind"], &shard["vector_index"]["hnsw"]["m"]), (&json!(kind), &json!(12)));
+            assert_eq!(
+                (&shard["vector_index"]["kind"], &shard["vector_index"]["hnsw"]["m"]),
+                (&json!(kind), &json!(12))
+            );
             assert_eq!(shard["vector_index"]["store"], store);
         }
-        let manifest: Value = serde_json::from_slice(&fs::read(at.join(&index).join("manifest.json")).unwrap()).unwrap();
-        assert_eq!(manifest["shards"][1]["semantic"]["vector_index"]["kind"], kind, "a shard that was added is built alike");
+        let manifest: Value =
+            serde_json::from_slice(&fs::read(at.join(&index).join("manifest.json")).unwrap()).unwrap();
+        assert_eq!(
+            manifest["shards"][1]["semantic"]["vector_index"]["kind"], kind,
+            "a shard that was added is built alike"
+        );
         let found = ask(&index, &[]);
         let (mut right, mut all) = (0, 0);
         for (f, t) in found.as_array().unwrap().iter().zip(truth.as_array().unwrap()) {
@@ -118,7 +128,10 @@ fn every_kind_answers_with_the_similarities_of_the_stored_vectors() {
     }
     build(at, "auto", &[], "a.jsonl");
     let info = json_of(at, &["info", "--index", "auto", "--format", "json"]);
-    assert_eq!((&info["vector_index"]["kind"], &info["shards"][0]["vector_index"]["kind"]), (&json!("auto"), &json!("flat")));
+    assert_eq!(
+        (&info["vector_index"]["kind"], &info["shards"][0]["vector_index"]["kind"]),
+        (&json!("auto"), &json!("flat"))
+    );
 }
 
 #[test]
@@ -144,7 +157,12 @@ fn a_negative_answer_quotes_the_recall_that_was_measured() {
     snapshot.record_recall(&[hasty.clone(), usual.clone()]).unwrap();
     assert!(snapshot.record_recall(&[wide]).is_err(), "generation 2 was published meanwhile");
     let quoted = |more: &[&str]| succeed(at, &[&nothing[..], more].concat());
-    assert!(quoted(&[]).contains(&format!("hnsw with ef 100: recall@10 {:.4}, measured on 200 chunks of generation 1", usual.recall)));
+    assert!(
+        quoted(&[]).contains(&format!(
+            "hnsw with ef 100: recall@10 {:.4}, measured on 200 chunks of generation 1",
+            usual.recall
+        ))
+    );
     assert!(quoted(&["--ef", "5"]).contains(&format!("recall@10 {:.4}", hasty.recall)), "{}", quoted(&["--ef", "5"]));
     assert!(quoted(&["--ef", "6"]).contains("not measured"));
     assert!(quoted(&["--exact"]).contains("exhaustive search: recall 1"));
@@ -178,7 +196,8 @@ fn queries_are_texts_files_documents_and_vectors() {
     assert_eq!(ids(&typed[0])[0], "a3");
     // A text longer than a chunk is answered for all of its parts.
     let long = format!("{} {}", texts[7], texts[8]).repeat(100);
-    let parts: BTreeSet<String> = ids(&ask(&["-k", "40", "--group", "document", &long])[0]).into_iter().take(2).collect();
+    let parts: BTreeSet<String> =
+        ids(&ask(&["-k", "40", "--group", "document", &long])[0]).into_iter().take(2).collect();
     assert_eq!(parts, BTreeSet::from(["a7".to_string(), "a8".to_string()]));
     // Grouping gives as many documents as were asked for.
     let grouped = ids(&ask(&["-k", "50", "--group", "document", &texts[0]])[0]);
@@ -208,7 +227,8 @@ fn queries_are_texts_files_documents_and_vectors() {
     let semantic = snapshot.shards[1].semantic.as_ref().unwrap();
     let row: Vec<f32> = semantic.vectors.flat().vector(10).unwrap().iter().map(|x| 3.0 * x).collect();
     let npy = |rows: usize, values: &[f32]| {
-        let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {}), }}", values.len() / rows);
+        let mut header =
+            format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {}), }}", values.len() / rows);
         header += &" ".repeat(117 - header.len());
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         [b"\x93NUMPY\x01\x00\x76\x00".to_vec(), header.into_bytes(), vec![b'\n'], bytes].concat()
@@ -216,13 +236,19 @@ fn queries_are_texts_files_documents_and_vectors() {
     fs::write(at.join("v.npy"), npy(1, &row)).unwrap();
     let near = ask(&["--vectors", "v.npy", "-k", "1"]);
     let chunk = semantic.chunk(10).unwrap();
-    assert_eq!((&near[0]["neighbors"][0]["shard"], &near[0]["neighbors"][0]["document"]), (&json!(1), &json!(chunk.document)));
+    assert_eq!(
+        (&near[0]["neighbors"][0]["shard"], &near[0]["neighbors"][0]["document"]),
+        (&json!(1), &json!(chunk.document))
+    );
     assert!((near[0]["neighbors"][0]["score"].as_f64().unwrap() - 1.0).abs() < 1e-5);
     // Bad input.
     fs::write(at.join("narrow.npy"), npy(1, &row[..8])).unwrap();
     let base = ["neighbors", "--index", "ix"];
     let refused = |more: &[&str], message: &str| fail(at, &[&base[..], more].concat(), message, "");
-    refused(&["--vectors", "narrow.npy"], "encoder mismatch: the index uses vectors of 24 dimensions, the query vectors of 8");
+    refused(
+        &["--vectors", "narrow.npy"],
+        "encoder mismatch: the index uses vectors of 24 dimensions, the query vectors of 8",
+    );
     fs::write(at.join("nan.npy"), npy(1, &[f32::NAN; DIM])).unwrap();
     refused(&["--vectors", "nan.npy"], "nan.npy:1: bad record");
     fs::write(at.join("zero.npy"), npy(1, &[0.0; DIM])).unwrap();
@@ -303,7 +329,8 @@ fn an_embedding_that_was_killed_goes_on_where_it_was() {
     let at = dir.path();
     model(&at.join("model"));
     corpus(&at.join("a.jsonl"), "a", 400, 600, 1);
-    let arguments = ["build", "--index", "ix", "--encoder", "model", "--chunk-tokens", "4", "--vector-index", "flat", "a.jsonl"];
+    let arguments =
+        ["build", "--index", "ix", "--encoder", "model", "--chunk-tokens", "4", "--vector-index", "flat", "a.jsonl"];
     let mut child = command(at, &arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
     let journal = || {
         let plans = fs::read_dir(at.join("ix/building")).into_iter().flatten().flatten();
@@ -316,7 +343,10 @@ fn an_embedding_that_was_killed_goes_on_where_it_was() {
     // Three batches of 512 chunks, of 117.
     let three = 3 * 512 * DIM as u64 * 4;
     while journal() < three {
-        assert!(started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "no journal is kept");
+        assert!(
+            started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
+            "no journal is kept"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();
@@ -359,5 +389,11 @@ fn a_divided_build_keeps_its_encoder() {
     let info = json_of(at, &["info", "--index", "ix", "--format", "json"]);
     assert_eq!((&info["encoder"]["dim"], &info["chunking"]["tokens"]), (&json!(DIM), &json!(8)));
     assert_eq!((&info["vector_index"]["kind"], info["shards"].as_array().unwrap().len()), (&json!("hnsw"), 2));
-    assert_eq!(json_of(at, &["neighbors", "--index", "ix", "--format", "jsonl", "-k", "4", "w5"])["neighbors"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        json_of(at, &["neighbors", "--index", "ix", "--format", "jsonl", "-k", "4", "w5"])["neighbors"]
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
 }

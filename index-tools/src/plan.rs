@@ -85,7 +85,8 @@ impl Plan {
             ));
         }
         // A document's last chunk is on average half full, unless it is the only one.
-        let chunks = if self.documents == 0 { 0 } else { (self.tokens / stride + self.documents / 2).max(self.documents) };
+        let chunks =
+            if self.documents == 0 { 0 } else { (self.tokens / stride + self.documents / 2).max(self.documents) };
         let plan = plan(chunks, self.dim);
         let stored = 64 + chunks * self.store.row_bytes(self.dim) as u64;
         let table = 12 * chunks;
@@ -94,8 +95,10 @@ impl Plan {
             format!("{chunks} chunks: {} tokens every {stride}, half a chunk more a document", self.chunk_tokens),
             format!("embedding: {} chunks of 128 tokens a second and core (--encode-rate)", self.encode_rate),
             "scans read 8 GB/s a core; a graph of 100,000 takes 1 ms of a core an insertion at 384 dimensions".into(),
-            "recall@10 after rescoring, by experience with text embeddings; measure it with `index-tools recall`".into(),
-            "kinds other than flat need their own bytes beside the stored vectors; flat searches those themselves".into(),
+            "recall@10 after rescoring, by experience with text embeddings; measure it with `index-tools recall`"
+                .into(),
+            "kinds other than flat need their own bytes beside the stored vectors; flat searches those themselves"
+                .into(),
         ];
         if self.json {
             let json = serde_json::json!({

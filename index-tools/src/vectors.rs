@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use priorart::ann::{
-    ChunkRow, Element, FlatIndex, Kind, MatrixReader, ParquetWriter, VectorSettings, read_ids,
-    read_parquet, write_npy, write_safetensors,
+    ChunkRow, Element, FlatIndex, Kind, MatrixReader, ParquetWriter, VectorSettings, read_ids, read_parquet, write_npy,
+    write_safetensors,
 };
 use priorart::index::spaces::{Space, Take, import};
 use priorart::index::{DocumentRef, IndexDir, Snapshot};

@@ -122,7 +122,8 @@ fn recall_is_measured_and_kept() {
 fn a_plan_states_what_it_assumes() {
     let dir = tempfile::tempdir().unwrap();
     let plan = |documents: &str, tokens: &str| {
-        let text = succeed(dir.path(), &["plan", "--documents", documents, "--tokens", tokens, "--cores", "4", "--json"]);
+        let text =
+            succeed(dir.path(), &["plan", "--documents", documents, "--tokens", tokens, "--cores", "4", "--json"]);
         serde_json::from_str::<serde_json::Value>(&text).unwrap()
     };
     let small = plan("1000", "2000000");
@@ -172,7 +173,10 @@ fn spaces_come_in_and_chunks_go_out() {
     // A space can be exported, imported from there and from Parquet: the same answers.
     succeed(at, &["export-vectors", "--index", "ix", "--space", "grad", "g.safetensors"]);
     assert_eq!(fs::read_to_string(at.join("g.safetensors.ids")).unwrap(), ids);
-    succeed(at, &["import-vectors", "--index", "ix", "--space", "again", "--ids", "g.safetensors.ids", "g.safetensors"]);
+    succeed(
+        at,
+        &["import-vectors", "--index", "ix", "--space", "again", "--ids", "g.safetensors.ids", "g.safetensors"],
+    );
     assert_eq!(near(&open("again").unwrap(), 40, None), near(&space, 40, None));
     succeed(at, &["export-vectors", "--index", "ix", "chunks.parquet"]);
     let mut rows = Vec::new();
@@ -199,21 +203,41 @@ fn spaces_come_in_and_chunks_go_out() {
     refuse(at, &[&import[..], &["b", "--dim", "7"]].concat(), "vectors of 6 dimensions, --dim says 7");
     refuse(at, &["import-vectors", "--index", "ix", "--space", "b", "v.npy"], "a matrix has no ids of its own");
     fs::write(at.join("twice.txt"), ids.replace("d7\n", "d8\n")).unwrap();
-    refuse(at, &["import-vectors", "--index", "ix", "--space", "b", "--ids", "twice.txt", "v.npy"], "`d8` is already on line 8");
+    refuse(
+        at,
+        &["import-vectors", "--index", "ix", "--space", "b", "--ids", "twice.txt", "v.npy"],
+        "`d8` is already on line 8",
+    );
     fs::write(at.join("few.txt"), "d1\n").unwrap();
-    refuse(at, &["import-vectors", "--index", "ix", "--space", "b", "--ids", "few.txt", "v.npy"], "300 rows, but 1 ids");
+    refuse(
+        at,
+        &["import-vectors", "--index", "ix", "--space", "b", "--ids", "few.txt", "v.npy"],
+        "300 rows, but 1 ids",
+    );
     let mut bad = values.clone();
     bad[100 * 6 + 2] = f32::NAN;
     npy(&at.join("nan.npy"), count, 6, &bad);
-    refuse(at, &["import-vectors", "--index", "ix", "--space", "b", "--ids", "ids.txt", "nan.npy"], "row 100, column 2: NaN");
+    refuse(
+        at,
+        &["import-vectors", "--index", "ix", "--space", "b", "--ids", "ids.txt", "nan.npy"],
+        "row 100, column 2: NaN",
+    );
     let mut writer = ParquetWriter::create(&at.join("same.parquet"), 2).unwrap();
     for _ in 0..2 {
         let row = priorart::ann::ChunkRow { id: "x".into(), ..Default::default() };
         writer.push(row, &[1.0, 2.0]).unwrap();
     }
     writer.finish().unwrap();
-    refuse(at, &["import-vectors", "--index", "ix", "--space", "b", "same.parquet"], "the id \"x\" is already that of row 0");
-    refuse(at, &["import-vectors", "--index", "ix", "--space", "b", "--id-column", "key", "p.parquet"], "no column `key`");
+    refuse(
+        at,
+        &["import-vectors", "--index", "ix", "--space", "b", "same.parquet"],
+        "the id \"x\" is already that of row 0",
+    );
+    refuse(
+        at,
+        &["import-vectors", "--index", "ix", "--space", "b", "--id-column", "key", "p.parquet"],
+        "no column `key`",
+    );
     assert_eq!(generation(), before);
     let matrix = ["export-vectors", "--index", "ix", "m.txt"];
     refuse(at, &matrix, "a matrix is written as .npy or .safetensors");

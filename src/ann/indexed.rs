@@ -23,7 +23,10 @@ enum Approximate {
     None,
     Open(Box<dyn VectorIndex>),
     /// There is one, but this binary cannot search it.
-    Off { what: String, feature: &'static str },
+    Off {
+        what: String,
+        feature: &'static str,
+    },
 }
 
 impl Indexed {
@@ -62,10 +65,7 @@ impl Indexed {
 
     fn settle(&self, params: &SearchParams) -> SearchParams {
         let first = |given, own| if given > 0 { given } else { own };
-        SearchParams {
-            ef: first(params.ef, self.defaults.ef),
-            nprobe: first(params.nprobe, self.defaults.nprobe),
-        }
+        SearchParams { ef: first(params.ef, self.defaults.ef), nprobe: first(params.nprobe, self.defaults.nprobe) }
     }
 }
 

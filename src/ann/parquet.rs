@@ -60,7 +60,8 @@ pub fn read_parquet(
             format!("its columns are {}; name them with --id-column and --vector-column", names.join(", ")),
         )
     };
-    let place = |name: &str| schema.get_fields().iter().find(|f| f.name() == name).cloned().ok_or_else(|| missing(name));
+    let place =
+        |name: &str| schema.get_fields().iter().find(|f| f.name() == name).cloned().ok_or_else(|| missing(name));
     let projection = ::parquet::schema::types::Type::group_type_builder(schema.name())
         .with_fields(vec![place(id_column)?, place(vector_column)?])
         .build()
@@ -193,7 +194,9 @@ mod tests {
         let mut writer = ParquetWriter::create(&path, 3).unwrap();
         let vector = |i: usize| [i as f32, -0.5, 1.0 / (1 + i) as f32];
         for i in 0..GROUP + 5 {
-            writer.push(ChunkRow { id: format!("é{i}"), text: "t".repeat(i % 7), ..Default::default() }, &vector(i)).unwrap();
+            writer
+                .push(ChunkRow { id: format!("é{i}"), text: "t".repeat(i % 7), ..Default::default() }, &vector(i))
+                .unwrap();
         }
         assert!(writer.push(ChunkRow::default(), &[1.0]).is_err());
         writer.finish().unwrap();

@@ -30,13 +30,7 @@ pub struct VectorSettings {
 
 impl Default for VectorSettings {
     fn default() -> VectorSettings {
-        VectorSettings {
-            kind: Kind::Flat,
-            store: Element::F32,
-            hnsw: None,
-            ivf: None,
-            search: SearchParams::default(),
-        }
+        VectorSettings { kind: Kind::Flat, store: Element::F32, hnsw: None, ivf: None, search: SearchParams::default() }
     }
 }
 
@@ -93,13 +87,7 @@ impl VectorSettings {
     pub fn describe(&self) -> String {
         match (self.kind, self.hnsw, &self.ivf) {
             (Kind::Hnsw | Kind::HnswRs, Some(h), _) => {
-                format!(
-                    "{} (M {}, ef_construction {}, {})",
-                    self.kind.name(),
-                    h.m,
-                    h.ef_construction,
-                    h.element.name()
-                )
+                format!("{} (M {}, ef_construction {}, {})", self.kind.name(), h.m, h.ef_construction, h.element.name())
             }
             (Kind::Ivf, _, Some(i)) if !i.factory.is_empty() => format!("ivf ({})", i.factory),
             _ => self.kind.name().to_string(),

@@ -190,9 +190,11 @@ pub fn neighbors(global: &Global, args: NeighborsArgs) -> anyhow::Result<Outcome
     }
     if !texts.is_empty() {
         let Some(opened) = super::semantic::open_for(global, &snapshot.manifest)? else {
-            return Err(
-                Error::invalid_hint("this index has no embeddings", "build it with --encoder all-minilm-l6-v2").into()
-            );
+            return Err(Error::invalid_hint(
+                "this index has no embeddings",
+                "build it with --encoder all-minilm-l6-v2",
+            )
+            .into());
         };
         let bar = output::counter(texts.len() as u64, global.quiet, "search");
         for batch in texts.chunks(BATCH) {
@@ -244,7 +246,10 @@ struct SpaceNeighbor {
 
 fn of_space(global: &Global, snapshot: &Snapshot, name: &str, args: &NeighborsArgs) -> anyhow::Result<Outcome> {
     if args.rerank > 0 || args.group.is_some() || args.by_document || !args.filter.filter()?.is_empty() {
-        return Err(Error::invalid("--rerank, --group and filters go with the index's own embeddings, not with --space").into());
+        return Err(Error::invalid(
+            "--rerank, --group and filters go with the index's own embeddings, not with --space",
+        )
+        .into());
     }
     let space = Space::open(&snapshot.dir, &snapshot.manifest, name)?;
     let wanted = (args.top_k, args.min_similarity);

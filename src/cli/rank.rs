@@ -100,7 +100,10 @@ pub fn rank(global: &Global, args: RankArgs) -> anyhow::Result<Outcome> {
             out.flush().map_err(Error::io(path, "write"))?;
         }
         None => output::results(global.format(), &rows, |r| {
-            format!("{:>8}  {:.4}  {}  nearest item {}, bytes {}..{}", r.rank, r.score, r.id, r.item, r.start_byte, r.end_byte)
+            format!(
+                "{:>8}  {:.4}  {}  nearest item {}, bytes {}..{}",
+                r.rank, r.score, r.id, r.item, r.start_byte, r.end_byte
+            )
         })?,
     }
     if !global.quiet {

@@ -102,7 +102,8 @@ impl ShardFilter<'_> {
         self.metadata.iter().all(|(field, wanted)| {
             let mut parts = field.split('.');
             let first = parts.next().and_then(|name| read.metadata.get(name));
-            let value = read.metadata.get(field).or_else(|| first.and_then(|v| parts.try_fold(v, |v, name| v.get(name))));
+            let value =
+                read.metadata.get(field).or_else(|| first.and_then(|v| parts.try_fold(v, |v, name| v.get(name))));
             match value {
                 Some(serde_json::Value::String(text)) => text == wanted,
                 Some(other) => other.to_string() == *wanted,

@@ -119,7 +119,11 @@ impl Snapshot {
     ) -> Result<Vec<Vec<Neighbor>>> {
         let queries = self.embed_queries(encoder, texts)?;
         let candidates = self.candidates(&queries, options)?;
-        texts.iter().zip(candidates).map(|(text, found)| self.describe(Some((encoder, *text)), found, options)).collect()
+        texts
+            .iter()
+            .zip(candidates)
+            .map(|(text, found)| self.describe(Some((encoder, *text)), found, options))
+            .collect()
     }
 
     /// The vectors of each text: one, or one a chunk where it is longer than the encoder takes.
@@ -279,17 +283,17 @@ impl Snapshot {
         let mut k = if options.group_by_document { wanted * 4 } else { wanted };
         let found = loop {
             let lists = match options.at_least {
-                Some(least) => self.search_shards(&vectors, dim, keep, |semantic, queries, keep| match options.exact {
-                    true => semantic.vectors.flat().within(queries, least, &params, keep),
-                    false => semantic.vectors.within(queries, least, &params, keep),
-                })?,
+                Some(least) => {
+                    self.search_shards(&vectors, dim, keep, |semantic, queries, keep| match options.exact {
+                        true => semantic.vectors.flat().within(queries, least, &params, keep),
+                        false => semantic.vectors.within(queries, least, &params, keep),
+                    })?
+                }
                 None => self.chunks_near(&vectors, dim, k, &params, options.exact, keep)?,
             };
             let mut lists = lists.into_iter();
-            let merged: Vec<Vec<Candidate>> = queries
-                .iter()
-                .map(|query| self.merge(lists.by_ref().take(query.len() / dim).collect()))
-                .collect();
+            let merged: Vec<Vec<Candidate>> =
+                queries.iter().map(|query| self.merge(lists.by_ref().take(query.len() / dim).collect())).collect();
             let short = |list: &Vec<Candidate>| {
                 let documents: std::collections::HashSet<_> = list.iter().map(|c| c.document).collect();
                 list.len() >= k && documents.len() < wanted

@@ -194,8 +194,7 @@ impl Snapshot {
         let mut list = self.measured();
         list.retain(|old| !measured.iter().any(|new| new.params == old.params && new.k == old.k));
         list.extend_from_slice(measured);
-        let value =
-            serde_json::to_value(list).map_err(|e| Error::invalid(format!("recall cannot be written: {e}")))?;
+        let value = serde_json::to_value(list).map_err(|e| Error::invalid(format!("recall cannot be written: {e}")))?;
         next.recall.insert(NEIGHBORS.into(), value);
         tx.publish(next)
     }

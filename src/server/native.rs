@@ -19,8 +19,8 @@ use crate::ann::VectorIndex;
 use crate::index::{DocumentRef, Snapshot};
 use crate::query::Ngram;
 use crate::query::boolean::Expression;
-use crate::query::find::{FindOptions, context};
 use crate::query::filter::DocumentFilter;
+use crate::query::find::{FindOptions, context};
 use crate::query::neighbors::NeighborOptions;
 use crate::query::trace::{Rank, TraceOptions};
 

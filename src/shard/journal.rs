@@ -114,11 +114,12 @@ mod tests {
 
     fn all(journal: &mut Journal) -> Vec<f32> {
         let mut values = Vec::new();
-        journal.frames(|v| {
-            values.extend_from_slice(v);
-            Ok(())
-        })
-        .unwrap();
+        journal
+            .frames(|v| {
+                values.extend_from_slice(v);
+                Ok(())
+            })
+            .unwrap();
         values
     }
 
@@ -135,7 +136,13 @@ mod tests {
         for length in 0..=whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             let mut journal = Journal::open(dir.path(), 2, 7).unwrap();
-            let expected = if length == whole.len() { 3 } else if length >= 56 { 2 } else { 0 };
+            let expected = if length == whole.len() {
+                3
+            } else if length >= 56 {
+                2
+            } else {
+                0
+            };
             assert_eq!(journal.rows(), expected, "{length} bytes");
             journal.append(&[9.0, 9.5]).unwrap();
             let values = all(&mut journal);
