@@ -296,7 +296,7 @@ fn documents_are_ranked_by_their_nearest_item() {
     assert_eq!(fs::read_to_string(at.join("scores.jsonl")).unwrap().lines().count(), 80);
     fs::write(at.join("none.txt"), "\n").unwrap();
     fail(at, &["rank", "--index", "ix", "none.txt"], "there are no items", "");
-    build(at, "plain", &["--encoder", "none"], "a.jsonl");
+    succeed(at, &["build", "-q", "--index", "plain", "a.jsonl"]);
     fail(at, &["rank", "--index", "plain", "items.jsonl", "--text-field", "question"], "no embeddings", "--encoder");
 }
 

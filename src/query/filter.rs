@@ -106,7 +106,10 @@ impl ShardFilter<'_> {
                 read.metadata.get(field).or_else(|| first.and_then(|v| parts.try_fold(v, |v, name| v.get(name))));
             match value {
                 Some(serde_json::Value::String(text)) => text == wanted,
-                Some(other) => other.to_string() == *wanted,
+                Some(other) => {
+                    let written = other.to_string();
+                    written == *wanted
+                }
                 None => false,
             }
         })
