@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """Vector indexes side by side: priorart against faiss-cpu, hnswlib and usearch, on the same vectors, in the same run.
 
-usage: benches/peers/run vectors --vectors FILE.npy [--queries 1000] [--bin PATH] [--out DIR] [--work DIR]
+usage: benches/peers/run vectors --vectors FILE.npy [--queries 1000] [--rows N] [--ivf] [--quick] [--reuse] [--bin PATH]
 
-FILE.npy holds L2-normalised f32 embeddings; the last QUERIES rows are the queries, the rest is indexed. Needs numpy,
-faiss-cpu, hnswlib and usearch. Without --bin, `cargo build --release --features faiss --example vectors` is run first.
+FILE.npy holds L2-normalised f32 embeddings; the last QUERIES rows are the queries, the rest is indexed (`index-tools
+export-vectors` writes such a file). numpy, faiss-cpu, hnswlib and usearch are installed into a scratch environment unless
+this Python has them. Without --bin, `cargo build --release --example vectors` is run first; --ivf adds `--features faiss`
+(which compiles FAISS) and the IVF rows. --quick times each point once for half a second instead of three times for one,
+and leaves out hnsw-f32, hnsw_rs and usearch's f32 and int8. --build-only builds and stops; --reuse takes over indexes
+that an earlier run built from the same rows in the same --work directory.
 
 Every index is built in one process and measured in another. Queries go in as one batch. A rate by one thread is queries
 per CPU second (other load on the machine hardly matters); by two threads it is by wall time. Recall@10 counts a row as
@@ -27,17 +31,29 @@ def memory(field):
             return int(line.split()[1])
 
 
-def rate(count, run, passes=3):
+def timing():
+    """Passes and seconds of a pass, as PRIORART_BENCH_TIMING tells both sides."""
+    passes, seconds = os.environ.get("PRIORART_BENCH_TIMING", "3,1.0").split(",")
+    return int(passes), float(seconds)
+
+
+def rate(count, run):
     run()
     by_cpu = by_wall = 0.0
+    passes, seconds = timing()
     for _ in range(passes):
         cpu, wall, times = time.process_time(), time.perf_counter(), 0
-        while time.perf_counter() - wall < 1.0:
+        while time.perf_counter() - wall < seconds:
             run()
             times += 1
         by_cpu = max(by_cpu, count * times / max(time.process_time() - cpu, 0.01))
         by_wall = max(by_wall, count * times / (time.perf_counter() - wall))
     return by_cpu, by_wall
+
+
+def index_path(name, work):
+    """The file of an index; ours are named by the kind."""
+    return f"{work}/{name.split(' ', 1)[1].replace(':', '-')}" if name.startswith("priorart ") else f"{work}/peer-{name.replace(',', '-')}"
 
 
 def peer(name, action, work):
@@ -46,7 +62,7 @@ def peer(name, action, work):
 
     base = np.load(f"{work}/base.npy", mmap_mode="r")
     queries = np.load(f"{work}/queries.npy")
-    path = f"{work}/peer-{name.replace(',', '-')}"
+    path = index_path(name, work)
     cores = len(os.sched_getaffinity(0))
     family, _, kind = name.partition(":")
     settings = EFS
@@ -191,7 +207,11 @@ def main():
     parser.add_argument("--rows", type=int, default=0, help="rows to index (0: all)")
     parser.add_argument("--bin")
     parser.add_argument("--out", default=os.path.join(here, "results"))
-    parser.add_argument("--work", default="/tmp/priorart-vectors")
+    parser.add_argument("--work", default=os.path.join(here, ".scratch", "vectors-work"))
+    parser.add_argument("--ivf", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--reuse", action="store_true")
+    parser.add_argument("--build-only", action="store_true")
     parser.add_argument("--only", default="", help="comma-separated parts of names to run")
     parser.add_argument("--peer", nargs=2, metavar=("NAME", "ACTION"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -200,17 +220,27 @@ def main():
         return
     if not args.vectors:
         parser.error("--vectors FILE.npy is needed")
+    import peer as environment
+
+    environment.enter("vectors", ["numpy", "faiss-cpu", "hnswlib", "usearch"])
     import numpy as np
 
     os.makedirs(args.work, exist_ok=True)
     os.makedirs(args.out, exist_ok=True)
     if not args.bin:
-        subprocess.run(["cargo", "build", "--release", "--features", "faiss", "--example", "vectors"], check=True,
+        features = ["--features", "faiss"] if args.ivf else []
+        subprocess.run(["cargo", "build", "--release", *features, "--example", "vectors"], check=True,
                        cwd=os.path.join(here, "..", ".."))
         args.bin = os.path.join(here, "..", "..", "target", "release", "examples", "vectors")
     vectors = np.load(args.vectors, mmap_mode="r")
     queries = np.ascontiguousarray(vectors[-args.queries:], dtype=np.float32)
     base = np.ascontiguousarray(vectors[: -args.queries][: args.rows or None], dtype=np.float32)
+    same = f"{len(base)} {base[:: max(1, len(base) // 997)].sum():.4f}"
+    stamp = f"{args.work}/rows"
+    if not os.path.exists(stamp) or open(stamp).read() != same:
+        for name in os.listdir(args.work):
+            os.remove(os.path.join(args.work, name))
+        open(stamp, "w").write(same)
     np.save(f"{args.work}/base.npy", base)
     np.save(f"{args.work}/queries.npy", queries)
     truth = np.empty((len(queries), 1), np.float32)
@@ -222,14 +252,26 @@ def main():
              "priorart hnsw-f32", "priorart hnsw_rs", f"priorart ivf:IVF{lists},Flat", f"priorart ivf:IVF{lists},SQ8",
              "faiss:Flat", "hnswlib", "usearch:f32", "usearch:f16", "usearch:i8", "faiss:HNSW16,Flat",
              f"faiss:IVF{lists},Flat", f"faiss:IVF{lists},SQ8"]
+    if not args.ivf:
+        names = [n for n in names if "IVF" not in n]
+    if args.quick and not args.only:
+        slow = ("hnsw-f32", "hnsw_rs", "usearch:f32", "usearch:i8")
+        names = [n for n in names if not n.endswith(slow)]
     if args.only:
         names = [n for n in names if any(part in n for part in args.only.split(","))]
     raw = {}
     env = dict(os.environ, OMP_WAIT_POLICY="passive", OPENBLAS_NUM_THREADS="1")
     env = {k: v for k, v in env.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
+    if args.quick:
+        env.setdefault("PRIORART_BENCH_TIMING", "1,0.5")
+    began = time.perf_counter()
     for name in names:
         result = {}
-        for action in ("build", "measure"):
+        kept = index_path(name, args.work) + ".build.json"
+        for action in ("build",) if args.build_only else ("build", "measure"):
+            if action == "build" and args.reuse and os.path.exists(kept):
+                result.update(json.load(open(kept)))
+                continue
             if name.startswith("priorart "):
                 kind = name.split(" ", 1)[1]
                 settings = [] if action == "build" else PROBES if "ivf" in kind else [1] if "flat" in kind else EFS
@@ -242,10 +284,18 @@ def main():
                 print(f"{name} {action}: {done.stderr.strip()[-400:]}", file=sys.stderr)
                 break
             result.update(json.loads(done.stdout.strip().splitlines()[-1]))
+            if action == "build":
+                json.dump(result, open(kept, "w"))
         else:
+            if args.build_only:
+                print(f"{name}: build {result['build_seconds']:.1f} s", file=sys.stderr)
+                continue
             raw[name] = result
             print(f"{name}: build {result['build_seconds']:.1f} s, {result['bytes'] / result['rows']:.0f} bytes a vector, "
                   + " ".join(f"{p['recall']:.4f}@{p['qps']:.0f}" for p in result["points"]), file=sys.stderr)
+    print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
+    if args.build_only:
+        return
     results = []
 
     def add(metric, unit, ours, peer_value, peer_name, goal, met):
@@ -281,7 +331,7 @@ def main():
                 lambda x: x <= 1.2)
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
     machine = {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "rows": len(base), "dim": int(base.shape[1]),
-               "queries": len(queries), "load": os.getloadavg()[0]}
+               "queries": len(queries), "load": os.getloadavg()[0], "timing": env.get("PRIORART_BENCH_TIMING", "3,1.0")}
     json.dump({"machine": machine, "results": results, "raw": raw}, open(f"{args.out}/vectors.json", "w"), indent=1)
     lines = [f"{len(base):,} vectors of {base.shape[1]} dimensions, {len(queries)} queries; {cpu}, {machine['cores']} cores",
              "", "| index | build CPU s | bytes/vector | open ms | RSS open / warm MiB | QPS@0.95 | QPS@0.99 | best recall |",

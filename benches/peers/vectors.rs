@@ -20,8 +20,12 @@ use process::{cpu_seconds, memory_kib};
 use serde_json::{Value, json};
 
 const K: usize = 10;
-/// Passes over the queries that are timed, of which the fastest counts.
-const PASSES: usize = 3;
+/// Passes over the queries that are timed, of which the fastest counts, and the seconds of a pass.
+fn timing() -> (usize, f64) {
+    let told = std::env::var("PRIORART_BENCH_TIMING").unwrap_or_default();
+    let told = told.split_once(',').and_then(|(p, s)| Some((p.parse().ok()?, s.parse().ok()?)));
+    told.unwrap_or((3, 1.0))
+}
 
 fn read(path: &str) -> priorart::Result<(usize, Vec<f32>)> {
     let mut matrix = MatrixReader::open(Path::new(path), None)?;
@@ -36,10 +40,11 @@ fn rate(count: usize, threads: usize, mut run: impl FnMut() + Send) -> (f64, f64
     pool.install(|| {
         run();
         let (mut by_cpu, mut by_wall) = (0f64, 0f64);
-        for _ in 0..PASSES {
+        let (passes, seconds) = timing();
+        for _ in 0..passes {
             let (start, wall) = (cpu_seconds(), Instant::now());
             let mut times = 0;
-            while wall.elapsed().as_secs_f64() < 1.0 {
+            while wall.elapsed().as_secs_f64() < seconds {
                 run();
                 times += 1;
             }
@@ -118,6 +123,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Compressed steering vectors: the candidates are rescored from the f16 store, and that is timed too.
     let rough =
         (kind.starts_with("hnsw") && element == Element::Int8) || (kind.starts_with("ivf") && !kind.ends_with("Flat"));
+    if rough {
+        // A deployed index keeps them too.
+        bytes += flat.bytes();
+    }
     for &setting in &settings {
         let params = SearchParams { ef: setting, nprobe: setting };
         let wide = match (rough, kind.starts_with("ivf")) {

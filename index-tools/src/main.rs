@@ -6,6 +6,9 @@
 
 mod bars;
 mod fetch;
+mod plan;
+mod recall;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -21,12 +24,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    ExportVectors(vectors::Export),
     Fetch(fetch::Fetch),
+    ImportVectors(vectors::Import),
+    Plan(plan::Plan),
+    Recall(recall::Recall),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::ExportVectors(arguments) => arguments.run(),
         Command::Fetch(arguments) => arguments.run(),
+        Command::ImportVectors(arguments) => arguments.run(),
+        Command::Plan(arguments) => arguments.run(),
+        Command::Recall(arguments) => arguments.run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");

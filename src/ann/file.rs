@@ -77,6 +77,18 @@ pub fn aligned(length: u64) -> u64 {
     length.div_ceil(64) * 64
 }
 
+/// The kind a file's header tells.
+pub fn kind_of(path: &Path) -> Result<u32> {
+    use std::io::Read;
+    let mut head = [0u8; 12];
+    let mut file = File::open(path).map_err(Error::io(path, "open"))?;
+    file.read_exact(&mut head).map_err(|_| Error::corrupt(path, 0, "too short for a vector index"))?;
+    if &head[..8] != MAGIC {
+        return Err(Error::corrupt(path, 0, "not a vector index: wrong magic"));
+    }
+    Ok(u32::from_le_bytes([head[8], head[9], head[10], head[11]]))
+}
+
 /// An index file mapped read-only.
 #[derive(Debug)]
 pub struct MappedFile {

@@ -21,7 +21,7 @@ use super::topk::{Above, Collector, TopK, by_score};
 use super::{Hit, Keep, SearchParams, VectorIndex, check_dim, check_queries, check_values};
 use crate::error::{Error, Result};
 
-const KIND: u32 = 1;
+pub(super) const KIND: u32 = 1;
 const VERSION: u32 = 1;
 /// At most this many queries are answered without a matrix product.
 pub const DIRECT: usize = 3;

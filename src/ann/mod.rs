@@ -11,28 +11,36 @@
 //! compressed vectors: [`rescore`] replaces them by exact ones, [`recall`] measures what such a search misses, and
 //! [`plan`] says what each kind costs and which to take.
 
+use std::path::Path;
+
 use crate::error::{Error, Result};
 
 pub mod element;
 mod file;
 pub mod flat;
 pub mod hnsw;
+mod indexed;
 pub mod ivf;
 mod kernel;
 mod matrix;
+mod parquet;
 mod plan;
 mod recall;
+mod settings;
 mod source;
 mod topk;
 
 pub use element::Element;
 pub use flat::{FlatIndex, FlatWriter};
 pub use hnsw::{HnswIndex, HnswParams};
+pub use indexed::Indexed;
 pub use ivf::{IvfIndex, IvfParams};
 pub use kernel::Isa;
 pub use matrix::{MatrixReader, import, read_ids, write_npy, write_safetensors};
+pub use parquet::{ChunkRow, ParquetWriter, read_parquet};
 pub use plan::{Choice, Kind, Plan, plan};
 pub use recall::{Recall, recall, rescore};
+pub use settings::VectorSettings;
 pub use source::Source;
 pub use topk::by_score;
 
@@ -61,6 +69,10 @@ pub trait VectorIndex: Send + Sync {
     fn dim(&self) -> usize;
     /// Whether every answer equals that of an exhaustive scan.
     fn is_exact(&self) -> bool;
+    /// Candidates to ask for and rescore where the `k` best are wanted: more than `k` where scores are rough.
+    fn candidates(&self, k: usize) -> usize {
+        k
+    }
 
     /// The `k` best rows that `keep` admits, for each of `queries.len() / dim` queries; best first, ties by row.
     /// Fewer than `k` only if the index found no more. Incomplete or non-finite queries are errors.
@@ -75,27 +87,51 @@ pub trait VectorIndex: Send + Sync {
         params: &SearchParams,
         keep: Option<Keep>,
     ) -> Result<Vec<Vec<Hit>>> {
-        check_queries(queries, self.dim())?;
-        let mut answers = Vec::new();
-        for query in queries.chunks_exact(self.dim()) {
-            let mut k = 64.min(self.len());
-            let hits = loop {
-                let mut hits = self.search(query, k, params, keep)?.pop().unwrap_or_default();
-                let whole = hits.last().is_none_or(|hit| hit.score < at_least) || hits.len() < k || k == self.len();
-                if whole {
-                    hits.retain(|hit| hit.score >= at_least);
-                    break hits;
-                }
-                k = (4 * k).min(self.len());
-            };
-            answers.push(hits);
-        }
-        Ok(answers)
+        widen(self, queries, at_least, params, keep)
     }
 }
 
+/// [`VectorIndex::within`] by searches for more and more neighbours, until one is below.
+pub fn widen<I: VectorIndex + ?Sized>(
+    index: &I,
+    queries: &[f32],
+    at_least: f32,
+    params: &SearchParams,
+    keep: Option<Keep>,
+) -> Result<Vec<Vec<Hit>>> {
+    check_queries(queries, index.dim())?;
+    let mut answers = Vec::new();
+    for query in queries.chunks_exact(index.dim()) {
+        let mut k = 64.min(index.len());
+        let hits = loop {
+            let mut hits = index.search(query, k, params, keep)?.pop().unwrap_or_default();
+            let whole = hits.last().is_none_or(|hit| hit.score < at_least) || hits.len() < k || k == index.len();
+            if whole {
+                hits.retain(|hit| hit.score >= at_least);
+                break hits;
+            }
+            k = (4 * k).min(index.len());
+        };
+        answers.push(hits);
+    }
+    Ok(answers)
+}
+
+/// Opens the index in a file, whatever its kind.
+///
+/// # Errors
+/// A damaged or foreign file; [`Error::FeatureOff`] for an `ivf` index in a binary without FAISS.
+pub fn open(path: &Path) -> Result<Box<dyn VectorIndex>> {
+    Ok(match file::kind_of(path)? {
+        flat::KIND => Box::new(FlatIndex::open(path)?),
+        hnsw::KIND => Box::new(HnswIndex::open(path)?),
+        ivf::KIND => Box::new(IvfIndex::open(path)?),
+        other => return Err(Error::corrupt(path, 8, format!("vector index of kind {other}, which is unknown"))),
+    })
+}
+
 /// Search-time settings; each kind reads its own.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SearchParams {
     /// hnsw: size of the candidate list (0: the default).
     pub ef: usize,

@@ -10,13 +10,15 @@ use super::Element;
 
 /// Kind of vector index, as settings name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// [`plan`] decides.
     #[default]
     Auto,
     Flat,
     Hnsw,
+    /// The format of [`Kind::Hnsw`], the graph of the crate `hnsw_rs`.
+    HnswRs,
     Ivf,
 }
 
@@ -26,6 +28,7 @@ impl Kind {
             Kind::Auto => "auto",
             Kind::Flat => "flat",
             Kind::Hnsw => "hnsw",
+            Kind::HnswRs => "hnsw_rs",
             Kind::Ivf => "ivf",
         }
     }
@@ -34,8 +37,11 @@ impl Kind {
 impl std::str::FromStr for Kind {
     type Err = crate::error::Error;
     fn from_str(s: &str) -> crate::error::Result<Kind> {
-        [Kind::Auto, Kind::Flat, Kind::Hnsw, Kind::Ivf].into_iter().find(|kind| kind.name() == s).ok_or_else(|| {
-            crate::error::Error::invalid(format!("unknown vector index `{s}`: expected auto, flat, hnsw or ivf"))
+        let all = [Kind::Auto, Kind::Flat, Kind::Hnsw, Kind::HnswRs, Kind::Ivf];
+        all.into_iter().find(|kind| kind.name() == s).ok_or_else(|| {
+            crate::error::Error::invalid(format!(
+                "unknown vector index `{s}`: expected auto, flat, hnsw, hnsw_rs or ivf"
+            ))
         })
     }
 }
@@ -159,7 +165,7 @@ pub fn plan(rows: u64, dim: usize) -> Plan {
 }
 
 /// Number of inverted lists: about 4·√rows, a power of two.
-fn lists(rows: u64) -> u64 {
+pub(super) fn lists(rows: u64) -> u64 {
     let wanted = (4.0 * (rows as f64).sqrt()) as u64;
     wanted.max(16).next_power_of_two().min(1 << 18)
 }

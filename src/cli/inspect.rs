@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::output::{self, bytes, number};
 use super::{Global, Outcome};
+use crate::ann::VectorIndex;
 use crate::index::Snapshot;
 
 #[derive(Debug, Args)]
@@ -57,6 +58,7 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
                 "bytes": s.bytes(),
                 "exact_bytes_per_token": per_token(exact(&s.id), s.tokens),
                 "chunks": opened.semantic.as_ref().map(|x| x.len()),
+                "vector_index": opened.semantic.as_ref().and_then(|x| x.meta.as_ref()).map(|x| &x.vector_index),
                 "terms": opened.meta.terms,
                 "files": s.files,
             })
@@ -74,6 +76,7 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
         "encoder": m.encoder,
         "chunking": m.chunking,
         "chunks": snapshot.chunks(),
+        "vector_index": m.vector_index,
         "bytes": total,
         "bytes_per_token": per_token(total, m.corpus.tokens),
         "exact_bytes_per_token": per_token(exact_total, m.corpus.tokens),
@@ -104,7 +107,29 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
                     e.dim,
                     e.pooling,
                     number(snapshot.chunks())
-                )
+                );
+                for opened in &snapshot.shards {
+                    let Some(semantic) = &opened.semantic else { continue };
+                    let built = semantic.meta.as_ref().map(|x| &x.vector_index);
+                    out += &format!(
+                        "  vectors      {} over {} vectors stored as {}\n",
+                        built.map_or_else(|| semantic.vectors.kind().to_string(), |v| v.describe()),
+                        number(semantic.len() as u64),
+                        semantic.vectors.flat().element().name()
+                    );
+                }
+                for r in snapshot.measured() {
+                    out += &format!(
+                        "  recall@{:<5} {:.4} of {} (ef {}, nprobe {}; {} chunks, generation {})\n",
+                        r.k,
+                        r.recall,
+                        r.vector_index.join(", "),
+                        r.params.ef,
+                        r.params.nprobe,
+                        number(r.queries as u64),
+                        r.generation
+                    );
+                }
             }
             None => out += "  encoder      none\n",
         }

@@ -9,8 +9,10 @@ mod demo;
 mod exact;
 mod input;
 mod inspect;
+mod neighbors;
 mod novelty;
 mod output;
+mod rank;
 mod remove;
 mod semantic;
 mod serve;
@@ -57,7 +59,9 @@ enum Command {
     /// Find the documents of a corpus that contain eval items, and clean it of them
     Decontaminate(decontaminate::DecontaminateArgs),
     /// Find the passages that mean nearly the same
-    Neighbors(semantic::NeighborsArgs),
+    Neighbors(neighbors::NeighborsArgs),
+    /// Rank all documents by their similarity to the items of a benchmark
+    Rank(rank::RankArgs),
     /// Say how attributable texts are, against human writing
     Novelty(novelty::NoveltyArgs),
     /// Score human texts once, for later novelty runs
@@ -114,7 +118,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Next(args) => exact::next(&global, args),
         Command::Trace(args) => exact::trace(&global, args),
         Command::Decontaminate(args) => decontaminate::decontaminate(&global, args),
-        Command::Neighbors(args) => semantic::neighbors(&global, args),
+        Command::Neighbors(args) => neighbors::neighbors(&global, args),
+        Command::Rank(args) => rank::rank(&global, args),
         Command::Novelty(args) => novelty::novelty(&global, args),
         Command::Calibrate(args) => novelty::calibrate(&global, args),
         Command::Demo(args) => demo::demo(&global, args),

@@ -1,20 +1,19 @@
-//! Encoders for the commands that need one, and `neighbors`.
+//! Encoders for the commands that need one, and the vector index that `build` makes with one.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::output::{self, number, one_line};
-use super::{Global, Outcome};
-use crate::ann::element::Element;
+use super::Global;
+use super::output::{self, number};
+use crate::ann::{Element, HnswParams, IvfParams, Kind, SearchParams, VectorSettings};
 use crate::corpus::SourceFile;
 use crate::embed::chunk::ChunkRule;
 use crate::embed::{Encoder, OpenOptions};
 use crate::error::{Error, Result};
 use crate::index::build::BuildOptions;
 use crate::index::{Chunking, IndexDir, Manifest};
-use crate::query::neighbors::{Neighbor, NeighborOptions};
-use crate::shard::semantic::CHUNKS_BIN;
+use crate::shard::semantic::{Embedding, is_complete};
 use crate::tokenize::Tokenizer;
 
 /// The encoder of a new index.
@@ -29,12 +28,38 @@ pub struct EncoderArgs {
     /// Encoder tokens from one chunk to the next [default: as many as in a chunk]
     #[arg(long, value_name = "TOKENS")]
     chunk_stride: Option<usize>,
+    /// Vector index of each shard: auto (by size), flat (exact), hnsw, hnsw_rs, or ivf[:FACTORY] with a FAISS factory such as
+    /// IVF4096,SQ8 (needs a build with --features faiss)
+    #[arg(long, default_value = "auto", value_name = "KIND")]
+    vector_index: String,
+    /// Element type of the stored vectors, from which similarities are computed: f32, f16 or int8
+    #[arg(long, default_value = "f32", value_name = "TYPE")]
+    store: Element,
+    /// hnsw: neighbours a vector has in the graph [default: 16]
+    #[arg(long, value_name = "M")]
+    hnsw_m: Option<usize>,
+    /// hnsw: candidates considered while the graph is built [default: 200]
+    #[arg(long, value_name = "N")]
+    ef_construction: Option<usize>,
+    /// hnsw: element type of the vectors that steer the search [default: int8]
+    #[arg(long, value_name = "TYPE")]
+    hnsw_store: Option<Element>,
+    /// ivf: vectors to train on [default: 64 a list, at least 65,536]
+    #[arg(long, value_name = "N")]
+    train: Option<usize>,
+    /// hnsw: candidates of a query that does not say [default: 100]
+    #[arg(long, value_name = "N")]
+    ef: Option<usize>,
+    /// ivf: lists probed by a query that does not say [default: 32]
+    #[arg(long, value_name = "N")]
+    nprobe: Option<usize>,
 }
 
 /// An opened encoder and how documents are cut for it.
 pub struct Opened {
     pub encoder: Box<dyn Encoder>,
     pub chunking: Chunking,
+    pub vectors: VectorSettings,
     rule: ChunkRule,
 }
 
@@ -57,6 +82,7 @@ pub fn open_encoder(name: &str) -> Result<Box<dyn Encoder>> {
 impl EncoderArgs {
     /// The encoder, unless it is `none`.
     pub fn open(&self, _global: &Global) -> Result<Option<Opened>> {
+        let vectors = self.vectors()?;
         if self.encoder == "none" {
             return Ok(None);
         }
@@ -66,8 +92,55 @@ impl EncoderArgs {
         Ok(Some(Opened {
             encoder,
             chunking: Chunking { tokens: self.chunk_tokens as u32, stride: stride as u32 },
+            vectors,
             rule,
         }))
+    }
+
+    /// What `--vector-index` and the flags beside it ask for.
+    fn vectors(&self) -> Result<VectorSettings> {
+        let (kind, factory) = match self.vector_index.split_once(':') {
+            Some(("ivf", factory)) if !factory.is_empty() => (Kind::Ivf, Some(factory)),
+            Some((kind, _)) => {
+                return Err(Error::invalid_hint(
+                    format!("--vector-index {}: no factory goes with {kind:?}", self.vector_index),
+                    "write auto, flat, hnsw, hnsw_rs, ivf or ivf:FACTORY, such as ivf:IVF4096,SQ8",
+                ));
+            }
+            None => (self.vector_index.parse()?, None),
+        };
+        let graph = HnswParams {
+            m: self.hnsw_m.unwrap_or(HnswParams::default().m),
+            ef_construction: self.ef_construction.unwrap_or(HnswParams::default().ef_construction),
+            element: self.hnsw_store.unwrap_or(HnswParams::default().element),
+            ..HnswParams::default()
+        };
+        let of_graph = [
+            ("--hnsw-m", self.hnsw_m.is_some()),
+            ("--ef-construction", self.ef_construction.is_some()),
+            ("--hnsw-store", self.hnsw_store.is_some()),
+            ("--ef", self.ef.is_some()),
+        ];
+        let of_lists = [("--train", self.train.is_some()), ("--nprobe", self.nprobe.is_some())];
+        let foreign: &[(&str, bool)] = match kind {
+            Kind::Flat => &[of_graph.as_slice(), of_lists.as_slice()].concat(),
+            Kind::Hnsw | Kind::HnswRs => &of_lists,
+            Kind::Ivf => &of_graph,
+            Kind::Auto => &[],
+        };
+        if let Some((flag, _)) = foreign.iter().find(|(_, given)| *given) {
+            return Err(Error::invalid(format!("{flag} means nothing to the vector index {}", kind.name())));
+        }
+        let settings = VectorSettings {
+            kind,
+            store: self.store,
+            hnsw: of_graph[..3].iter().any(|(_, given)| *given).then_some(graph),
+            ivf: (factory.is_some() || self.train.is_some())
+                .then(|| IvfParams { factory: factory.unwrap_or_default().into(), train: self.train.unwrap_or(0) }),
+            search: SearchParams { ef: self.ef.unwrap_or(0), nprobe: self.nprobe.unwrap_or(0) },
+        };
+        settings.check()?;
+        Ok(settings)
     }
 }
 
@@ -82,14 +155,16 @@ pub fn open_for(_global: &Global, manifest: &Manifest) -> Result<Option<Opened>>
         });
     }
     let rule = ChunkRule::checked(chunking.tokens as usize, chunking.stride as usize, encoder.max_window())?;
-    Ok(Some(Opened { encoder, chunking: chunking.clone(), rule }))
+    let vectors = manifest.vector_index.clone().unwrap_or_default();
+    Ok(Some(Opened { encoder, chunking: chunking.clone(), vectors, rule }))
 }
 
 impl Opened {
     /// An encoder with its chunks of `tokens` tokens, one every `stride`.
     pub fn new(encoder: Box<dyn Encoder>, tokens: usize, stride: usize) -> Result<Opened> {
         let rule = ChunkRule::checked(tokens, stride, encoder.max_window())?;
-        Ok(Opened { encoder, chunking: Chunking { tokens: tokens as u32, stride: stride as u32 }, rule })
+        let chunking = Chunking { tokens: tokens as u32, stride: stride as u32 };
+        Ok(Opened { encoder, chunking, vectors: VectorSettings::default(), rule })
     }
 
     /// Cuts and encodes the documents of every finished shard of a plan that has no embeddings yet.
@@ -103,105 +178,33 @@ impl Opened {
     ) -> Result<()> {
         let store = &**dir.store();
         for shard in crate::index::build::task_shards(dir, tokenizer, files, options)? {
-            if shard.join(CHUNKS_BIN).exists() {
+            if is_complete(&shard) {
                 continue;
             }
-            let documents = crate::shard::Documents::open(&shard)?.len() as u64;
-            let bar = output::counter(documents, global.quiet, "embed");
-            crate::shard::semantic::write(
-                store,
-                &shard,
-                &*self.encoder,
-                &self.rule,
-                Element::F32,
-                &mut |done, chunks| {
-                    bar.set_position(done);
-                    bar.set_message(format!("{} chunks", number(chunks)));
-                },
-            )?;
+            let text = crate::shard::ShardMeta::read(&shard)?.text_bytes;
+            let bar = output::bar(text, global.quiet, "embed");
+            let (mut told, mut logged) = (false, std::time::Instant::now());
+            let mut tell = |p: Embedding| {
+                if p.resumed > 0 && !told {
+                    told = true;
+                    // The rate of this run alone tells when it will end.
+                    bar.set_position(p.bytes);
+                    bar.reset_eta();
+                    if !global.quiet {
+                        eprintln!("resumed: {} chunks were embedded by an earlier run", number(p.resumed));
+                    }
+                }
+                bar.set_position(p.bytes);
+                let what = if p.indexing { ", building the vector index" } else { "" };
+                bar.set_message(format!("{} chunks{what}", number(p.chunks)));
+                if p.indexing || logged.elapsed().as_secs() >= 60 {
+                    logged = std::time::Instant::now();
+                    tracing::info!(shard = %shard.display(), chunks = p.chunks, bytes = p.bytes, of = text, "embedding");
+                }
+            };
+            crate::shard::semantic::write(store, &shard, &*self.encoder, &self.rule, &self.vectors, &mut tell)?;
             bar.finish_and_clear();
         }
         Ok(())
     }
-}
-
-#[derive(Debug, Args)]
-pub struct NeighborsArgs {
-    /// Texts to find neighbours of
-    #[arg(required = true, value_name = "TEXT")]
-    texts: Vec<String>,
-    /// Chunks to show
-    #[arg(short = 'k', long, default_value_t = 10, value_name = "N")]
-    top_k: usize,
-    /// Only chunks at least this similar (cosine)
-    #[arg(long, value_name = "T")]
-    at_least: Option<f32>,
-    /// Rerank this many candidates by late interaction; 0: do not
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    rerank: usize,
-    /// Show the best chunk of each document only
-    #[arg(long)]
-    by_document: bool,
-    /// Only documents whose path contains this
-    #[arg(long, value_name = "TEXT")]
-    path_contains: Option<String>,
-    /// Exit with 1 if anything is found
-    #[arg(long)]
-    check: bool,
-}
-
-#[derive(serde::Serialize)]
-struct NeighborsRow<'a> {
-    query: &'a str,
-    neighbors: Vec<Neighbor>,
-    /// Recall of the search; 1 when it was exhaustive.
-    recall: f64,
-    approximate: bool,
-}
-
-pub fn neighbors(global: &Global, args: NeighborsArgs) -> anyhow::Result<Outcome> {
-    let snapshot = global.snapshot()?;
-    let Some(opened) = open_for(global, &snapshot.manifest)? else {
-        return Err(
-            Error::invalid_hint("this index has no embeddings", "build it with --encoder all-minilm-l6-v2").into()
-        );
-    };
-    let options = NeighborOptions {
-        top_k: args.top_k,
-        at_least: args.at_least,
-        rerank: args.rerank,
-        group_by_document: args.by_document,
-        path_contains: args.path_contains,
-        ..NeighborOptions::default()
-    };
-    let texts: Vec<&str> = args.texts.iter().map(|t| t.as_str()).collect();
-    let found = snapshot.neighbors(&*opened.encoder, &texts, &options)?;
-    let rows: Vec<NeighborsRow> = texts
-        .iter()
-        .zip(found)
-        .map(|(query, neighbors)| NeighborsRow { query, neighbors, recall: 1.0, approximate: false })
-        .collect();
-    output::results(global.format(), &rows, |r| {
-        let mut out = format!("{}\n", one_line(r.query));
-        if r.neighbors.is_empty() {
-            out += &format!(
-                "  nothing found in generation {} (exhaustive search: recall 1)\n",
-                snapshot.manifest.generation
-            );
-        }
-        for n in &r.neighbors {
-            let late = n.late_interaction.map(|s| format!(" late interaction {s:.3}")).unwrap_or_default();
-            out += &format!(
-                "  {:.3}{late}  {} ({}, bytes {}..{})\n         {}\n",
-                n.score,
-                n.id,
-                n.path,
-                n.start_byte,
-                n.end_byte,
-                one_line(&n.text)
-            );
-        }
-        out
-    })?;
-    Ok(if args.check && rows.iter().any(|r| !r.neighbors.is_empty()) { Outcome::Findings } else { Outcome::Done })
 }

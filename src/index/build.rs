@@ -18,10 +18,11 @@ use std::sync::mpsc;
 use rayon::prelude::*;
 
 use super::publish::BUILDING;
-use super::{IndexDir, Manifest, ManifestSeed, PartEntry, Transaction};
+use super::{Chunking, IndexDir, Manifest, ManifestSeed, PartEntry, Transaction};
 use crate::corpus::{BadRecord, Document, Documents, ReadOptions, SourceFile};
 use crate::error::{Error, Result};
 use crate::shard::build::{Batch, ShardBuilder, bytes_per_token, tokenize};
+use crate::shard::semantic::SemanticMeta;
 use crate::shard::{Shard, ShardMeta};
 use crate::store::Store;
 use crate::tokenize::Tokenizer;
@@ -426,10 +427,17 @@ pub fn publish(
     let mut tx: Transaction = index.begin()?;
     let mut next = tx.manifest().clone();
     for dir in shards {
-        let meta = Shard::open(&dir)?.meta;
+        let shard = Shard::open(&dir)?;
+        let (meta, semantic) = (shard.meta, shard.semantic.and_then(|s| s.meta));
         let id = tx.next_id();
         tx.adopt_shard(&id, &dir)?;
-        next.shards.push(PartEntry::new(id, meta.documents, meta.tokens, meta.text_bytes));
+        let mut entry = PartEntry::new(id, meta.documents, meta.tokens, meta.text_bytes);
+        if let Some(semantic) = semantic {
+            settle_encoder(&mut next, &semantic)?;
+            let told = serde_json::json!({"chunks": semantic.chunks, "vector_index": semantic.vector_index});
+            entry.extra.insert("semantic".into(), told);
+        }
+        next.shards.push(entry);
     }
     settle(&mut next);
     let published = tx.publish(next)?;
@@ -440,6 +448,23 @@ pub fn publish(
         store.remove(&building)?;
     }
     Ok(published)
+}
+
+/// Takes the encoder, the chunking and the vector index of a shard over into the manifest, which may have them already.
+fn settle_encoder(next: &mut Manifest, semantic: &SemanticMeta) -> Result<()> {
+    let rule = &semantic.chunking;
+    let chunking = Chunking { tokens: rule.window as u32, stride: rule.stride as u32 };
+    let known = next.encoder.get_or_insert_with(|| semantic.encoder.clone());
+    let same = known.sha256 == semantic.encoder.sha256 && known.pooling == semantic.encoder.pooling;
+    if !same || *next.chunking.get_or_insert_with(|| chunking.clone()) != chunking {
+        let name = |s: &crate::embed::EncoderSpec, c: &Chunking| {
+            format!("{} (weights {:.12}, chunks of {} tokens every {})", s.name, s.sha256, c.tokens, c.stride)
+        };
+        let of_index = next.chunking.as_ref().map_or_else(String::new, |c| name(known, c));
+        return Err(Error::EncoderMismatch { index: of_index, query: name(&semantic.encoder, &chunking) });
+    }
+    next.vector_index.get_or_insert_with(|| semantic.requested.clone());
+    Ok(())
 }
 
 /// The settings of a new index.

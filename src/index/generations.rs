@@ -110,7 +110,8 @@ impl IndexDir {
 
     fn parts<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = (&'a PartEntry, PathBuf)> {
         let shards = manifest.shards.iter().map(|part| (part, self.shard_dir(&part.id)));
-        shards.chain(manifest.removed.iter().map(|part| (part, self.removed_dir(&part.id))))
+        let removed = manifest.removed.iter().map(|part| (part, self.removed_dir(&part.id)));
+        shards.chain(removed).chain(manifest.spaces.iter().map(|part| (part, self.space_dir(&part.id))))
     }
 
     /// Reads every byte of a generation and compares it with the checksums; `progress` is told the bytes of each file read. Goes

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::ann::VectorSettings;
 use crate::embed::EncoderSpec;
 use crate::error::{Error, Result};
 use crate::format::{FORMAT_MAJOR, FORMAT_MINOR, HEADER_BYTES, Header, MAGIC, checksum, format_version};
@@ -91,9 +92,15 @@ pub struct Manifest {
     pub encoder: Option<EncoderSpec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunking: Option<Chunking>,
+    /// The vector index that shards are built with, as it was asked for; each shard's `semantic` says what it got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector_index: Option<VectorSettings>,
     pub shards: Vec<PartEntry>,
     #[serde(default)]
     pub removed: Vec<PartEntry>,
+    /// Named spaces: vectors that were made elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spaces: Vec<PartEntry>,
     /// Measured recall of the approximate searches, by search.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub recall: Map<String, Value>,
@@ -198,8 +205,10 @@ impl Manifest {
             tokenizer: seed.tokenizer,
             encoder: seed.encoder,
             chunking: seed.chunking,
+            vector_index: None,
             shards: Vec::new(),
             removed: Vec::new(),
+            spaces: Vec::new(),
             recall: Map::new(),
             extra: Map::new(),
         }
@@ -238,6 +247,11 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Shards, removals and spaces.
+    pub(super) fn parts(&self) -> usize {
+        self.shards.len() + self.removed.len() + self.spaces.len()
+    }
+
     /// Totals of the shards without the removals.
     pub fn totals(&self) -> CorpusSummary {
         let sum = |of: fn(&PartEntry) -> u64| {
@@ -248,7 +262,7 @@ impl Manifest {
     }
 
     pub(super) fn check_names(&self, path: &Path) -> Result<()> {
-        for parts in [&self.shards, &self.removed] {
+        for parts in [&self.shards, &self.removed, &self.spaces] {
             let mut ids = BTreeSet::new();
             for part in parts {
                 let plain = is_plain_name(&part.id) && part.files.iter().all(|f| is_plain_name(&f.name));

@@ -6,6 +6,7 @@
 //!   generations/000042.json  every manifest that was published and not pruned
 //!   shards/<id>/             immutable shards
 //!   removed/<id>/            immutable removals
+//!   spaces/<id>/             immutable named spaces: vectors made elsewhere
 //!   tmp/                     what a transaction is writing; emptied by the next one after a crash
 //!   lock                     locked by the one writer
 //! ```
@@ -16,6 +17,7 @@ mod manifest;
 mod publish;
 pub mod remove;
 mod snapshot;
+pub mod spaces;
 
 pub use generations::{Keep, Pruned, Verification};
 pub use manifest::{Chunking, CorpusSummary, FileEntry, FormatVersion, Manifest, ManifestSeed, PartEntry};

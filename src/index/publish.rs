@@ -24,6 +24,7 @@ use crate::store::{DiskStore, Lock, Store};
 pub const MANIFEST: &str = "manifest.json";
 pub(super) const SHARDS: &str = "shards";
 pub(super) const REMOVED: &str = "removed";
+pub(super) const SPACES: &str = "spaces";
 pub(super) const GENERATIONS: &str = "generations";
 const TMP: &str = "tmp";
 const LOCK: &str = "lock";
@@ -52,7 +53,7 @@ impl IndexDir {
         if dir.store.exists(&dir.root.join(MANIFEST))? {
             return Err(already(path));
         }
-        let ours = [SHARDS, REMOVED, GENERATIONS, TMP, LOCK, BUILDING];
+        let ours = [SHARDS, REMOVED, SPACES, GENERATIONS, TMP, LOCK, BUILDING];
         if let Some(other) = dir.store.list(path)?.iter().find(|e| !ours.contains(&e.name.as_str())) {
             return Err(Error::invalid_hint(
                 format!("{}: not empty: it holds {:?}", path.display(), other.name),
@@ -112,6 +113,11 @@ impl IndexDir {
         self.root.join(REMOVED).join(id)
     }
 
+    /// Directory of the named space whose part is `id`.
+    pub fn space_dir(&self, id: &str) -> PathBuf {
+        self.root.join(SPACES).join(id)
+    }
+
     pub(super) fn read_manifest(&self, path: &Path) -> Result<Manifest> {
         Manifest::from_bytes(&self.store.read(path)?, path)
     }
@@ -152,7 +158,8 @@ impl IndexDir {
         let tmp = self.root.join(TMP);
         self.store.create_dir_all(&tmp.join(SHARDS))?;
         self.store.create_dir_all(&tmp.join(REMOVED))?;
-        Ok(Transaction { dir: self.clone(), base, shards: Vec::new(), removed: Vec::new(), _lock: lock })
+        let (shards, removed, spaces) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Transaction { dir: self.clone(), base, shards, removed, spaces, _lock: lock })
     }
 
     /// Removes what no generation refers to. The lock must be held.
@@ -177,20 +184,22 @@ impl IndexDir {
             manifests.push(self.read_manifest(&current));
         }
         // The older generations need not be read when nothing lies here but what the current one uses.
-        let on_disk =
-            self.store.list(&self.root.join(SHARDS))?.len() + self.store.list(&self.root.join(REMOVED))?.len();
+        let on_disk = [SHARDS, REMOVED, SPACES]
+            .iter()
+            .try_fold(0, |n, kind| Ok::<_, Error>(n + self.store.list(&self.root.join(kind))?.len()))?;
         match manifests.first() {
-            Some(Ok(manifest)) if manifest.shards.len() + manifest.removed.len() == on_disk => return Ok((0, 0)),
+            Some(Ok(manifest)) if manifest.parts() == on_disk => return Ok((0, 0)),
             _ => manifests.extend(self.kept_manifests()?),
         }
-        let mut used = [BTreeSet::new(), BTreeSet::new()];
+        let mut used = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
         for manifest in manifests {
             let Ok(manifest) = manifest else { return Ok((0, 0)) };
             used[0].extend(manifest.shards.into_iter().map(|p| p.id));
             used[1].extend(manifest.removed.into_iter().map(|p| p.id));
+            used[2].extend(manifest.spaces.into_iter().map(|p| p.id));
         }
         let mut swept = (0, 0);
-        for (name, used) in [SHARDS, REMOVED].iter().zip(&used) {
+        for (name, used) in [SHARDS, REMOVED, SPACES].iter().zip(&used) {
             let parent = self.root.join(name);
             let before = swept.0;
             for entry in self.store.list(&parent)?.iter().filter(|e| !used.contains(&e.name)) {
@@ -220,6 +229,7 @@ pub struct Transaction {
     base: Manifest,
     shards: Vec<String>,
     removed: Vec<String>,
+    spaces: Vec<String>,
     _lock: Box<dyn Lock>,
 }
 
@@ -241,7 +251,7 @@ impl Transaction {
 
     /// An id no other part of this index has or had: the generation to be published and a counter.
     pub fn next_id(&self) -> String {
-        format!("{:06}-{:04}", self.base.generation + 1, self.shards.len() + self.removed.len())
+        format!("{:06}-{:04}", self.base.generation + 1, self.shards.len() + self.removed.len() + self.spaces.len())
     }
 
     /// An empty directory for the files of the new shard `id`.
@@ -257,6 +267,19 @@ impl Transaction {
         let path = self.new_part(REMOVED, id)?;
         self.dir.store.create_dir_all(&path)?;
         self.removed.push(id.to_string());
+        Ok(path)
+    }
+
+    /// An empty directory for the files of the new space `id`.
+    pub fn new_space_dir(&mut self, id: &str) -> Result<PathBuf> {
+        // Indexes without spaces have no such directory.
+        for parent in [self.tmp(), self.dir.root.clone()] {
+            self.dir.store.create_dir_all(&parent.join(SPACES))?;
+        }
+        self.dir.store.sync_dir(&self.dir.root)?;
+        let path = self.new_part(SPACES, id)?;
+        self.dir.store.create_dir_all(&path)?;
+        self.spaces.push(id.to_string());
         Ok(path)
     }
 
@@ -291,10 +314,11 @@ impl Transaction {
         next.format = FormatVersion { major: FORMAT_MAJOR, minor: FORMAT_MINOR };
         self.describe(SHARDS, &self.shards, &mut next.shards)?;
         self.describe(REMOVED, &self.removed, &mut next.removed)?;
+        self.describe(SPACES, &self.spaces, &mut next.spaces)?;
         next.corpus = next.totals();
         next.check_names(&dir.root.join(MANIFEST))?;
         let bytes = next.to_bytes()?;
-        for (kind, ids) in [(SHARDS, &self.shards), (REMOVED, &self.removed)] {
+        for (kind, ids) in [(SHARDS, &self.shards), (REMOVED, &self.removed), (SPACES, &self.spaces)] {
             for id in ids {
                 store.rename(&self.tmp().join(kind).join(id), &dir.root.join(kind).join(id))?;
             }

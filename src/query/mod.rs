@@ -5,7 +5,9 @@
 //! - [`boolean`]: AND and OR of n-grams, in a document or a window.
 //! - [`next`]: n-gram and ∞-gram next-token distributions.
 //! - [`trace`]: longest matches and maximal spans of a whole text.
-//! - [`neighbors`]: the semantically nearest chunks.
+//! - [`neighbors`]: the semantically nearest chunks, of the documents that a [`filter`] admits.
+//! - [`rank`]: all documents by similarity to a benchmark's items.
+//! - [`recall`]: what an approximate search for them misses, measured.
 //! - [`metrics`]: coverage, n-novelty and creativity index of a trace.
 //!
 //! Every answer is exact: it equals a scan of the documents that are not removed. Shards answer one by one and counts add up; removed
@@ -13,10 +15,13 @@
 
 pub mod boolean;
 pub mod count;
+pub mod filter;
 pub mod find;
 pub mod metrics;
 pub mod neighbors;
 pub mod next;
+pub mod rank;
+pub mod recall;
 pub mod trace;
 
 use crate::error::{Error, Result};

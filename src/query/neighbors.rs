@@ -1,22 +1,26 @@
-//! Semantic neighbours: the chunks whose embeddings are nearest to a text's.
+//! Semantic neighbours: the chunks whose embeddings are nearest to a query's.
 //!
-//! Stage 1 is a search of every shard's vector index by inner product; stage 2, on request, reranks its candidates by late
-//! interaction (MaxSim over token states), which needs the encoder to read the candidates.
+//! A query is a text, a document of the index or a vector; a text or document of several chunks is as near to a chunk as the nearest
+//! of its own. Stage 1 searches every shard's vector index by inner product, and the similarities are exact for the stored vectors whatever
+//! the kind; stage 2, on request, reranks its candidates by late interaction (MaxSim over token states), which needs a text and the
+//! encoder.
 
 use std::collections::HashMap;
 
-use crate::ann::{Hit, SearchParams, VectorIndex};
+use super::filter::DocumentFilter;
+use crate::ann::{SearchParams, VectorIndex};
+use crate::embed::chunk::ChunkRule;
 use crate::embed::late::PackedQuery;
 use crate::embed::{Encoder, Role};
 use crate::error::{Error, Result};
 use crate::index::{DocumentRef, Snapshot};
 
 /// What to search for and how.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct NeighborOptions {
     /// Chunks to return.
     pub top_k: usize,
-    /// Only chunks with at least this bi-encoder score.
+    /// All chunks with at least this bi-encoder score, instead of the `top_k` best.
     pub at_least: Option<f32>,
     /// Candidates to rerank by late interaction; 0: no reranking.
     pub rerank: usize,
@@ -24,8 +28,12 @@ pub struct NeighborOptions {
     pub group_by_document: bool,
     /// A document none of whose chunks may be returned: the source of the query, when it is in the corpus itself.
     pub leave_out: Option<DocumentRef>,
-    /// Only documents whose path contains this.
-    pub path_contains: Option<String>,
+    /// Which documents may be returned.
+    pub filter: DocumentFilter,
+    /// Settings of the search; zeros: those of the index.
+    pub params: SearchParams,
+    /// Search the stored vectors exhaustively, whatever the vector index is.
+    pub exact: bool,
 }
 
 impl Default for NeighborOptions {
@@ -36,7 +44,9 @@ impl Default for NeighborOptions {
             rerank: 0,
             group_by_document: false,
             leave_out: None,
-            path_contains: None,
+            filter: DocumentFilter::default(),
+            params: SearchParams::default(),
+            exact: false,
         }
     }
 }
@@ -58,6 +68,17 @@ pub struct Neighbor {
     pub late_interaction: Option<f32>,
 }
 
+/// A chunk by shard and row, and its similarity.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ChunkHit {
+    pub shard: u32,
+    pub row: u32,
+    pub score: f32,
+}
+
+/// Says of a chunk (shard, row) whether it may be an answer.
+pub(crate) type KeepChunk<'a> = &'a (dyn Fn(u32, u32) -> bool + Sync);
+
 /// Candidate of stage 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Candidate {
@@ -75,12 +96,7 @@ impl Snapshot {
 
     /// Refuses an encoder that is not the one the index was built with.
     pub fn check_encoder(&self, encoder: &dyn Encoder) -> Result<()> {
-        let Some(of_index) = &self.manifest.encoder else {
-            return Err(Error::invalid_hint(
-                "this index has no embeddings",
-                "build it with --encoder all-minilm-l6-v2",
-            ));
-        };
+        let Some(of_index) = &self.manifest.encoder else { return Err(no_embeddings()) };
         let spec = encoder.spec();
         if of_index.sha256 != spec.sha256 || of_index.dim != spec.dim || of_index.pooling != spec.pooling {
             let name = |s: &crate::embed::EncoderSpec| {
@@ -91,84 +107,245 @@ impl Snapshot {
         Ok(())
     }
 
-    /// The nearest chunks of each text, best first.
+    /// The nearest chunks of each text, best first. A text longer than the encoder takes is cut into chunks like a document.
     ///
-    /// A text longer than the encoder takes is an error: cut it first. Cost: encoding the texts, a scan of the vectors (a matrix product
-    /// for many texts), and with `rerank` encoding that many chunks a text.
+    /// Cost: encoding the texts, a search of the vector indexes (an exhaustive one is a matrix product for many texts), and with `rerank`
+    /// encoding that many chunks a text.
     pub fn neighbors(
         &self,
         encoder: &dyn Encoder,
         texts: &[&str],
         options: &NeighborOptions,
     ) -> Result<Vec<Vec<Neighbor>>> {
+        let queries = self.embed_queries(encoder, texts)?;
+        let candidates = self.candidates(&queries, options)?;
+        texts
+            .iter()
+            .zip(candidates)
+            .map(|(text, found)| self.describe(Some((encoder, *text)), found, options))
+            .collect()
+    }
+
+    /// The vectors of each text: one, or one a chunk where it is longer than the encoder takes.
+    pub fn embed_queries(&self, encoder: &dyn Encoder, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
         self.check_encoder(encoder)?;
         if let Some(i) = texts.iter().position(|t| t.trim().is_empty()) {
             return Err(Error::invalid(format!("text {i} is empty: nothing is near it")));
         }
-        let queries = encoder.embed_texts(texts, Role::Query)?;
-        let candidates = self.candidates(&queries, encoder.spec().dim, options)?;
-        texts.iter().zip(candidates).map(|(text, found)| self.describe(encoder, text, found, options)).collect()
+        let prompt = encoder.prompt(Role::Query);
+        let room = encoder.max_window().saturating_sub(prompt.len());
+        let window = self.manifest.chunking.as_ref().map_or(room, |c| c.tokens as usize).min(room);
+        let rule = ChunkRule::checked(window, window, room)?;
+        let mut windows: Vec<Vec<u32>> = Vec::new();
+        let mut counts = Vec::with_capacity(texts.len());
+        for text in texts {
+            let tokens = encoder.tokenize(text)?;
+            let before = windows.len();
+            if tokens.ids.len() <= room {
+                windows.push([prompt, &tokens.ids].concat());
+            } else {
+                let chunks = rule.cut(&tokens, room);
+                windows.extend(chunks.iter().map(|c| [prompt, &tokens.ids[c.tokens.clone()]].concat()));
+            }
+            counts.push(windows.len() - before);
+        }
+        let vectors = encoder.embed_ids(&windows.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        let mut rest = &vectors[..];
+        let take = |count| {
+            let (own, others) = rest.split_at(count * encoder.spec().dim);
+            rest = others;
+            own.to_vec()
+        };
+        Ok(counts.into_iter().map(take).collect())
     }
 
-    /// Stage 1 for embedded queries: candidates of all shards, best first.
-    fn candidates(&self, queries: &[f32], dim: usize, options: &NeighborOptions) -> Result<Vec<Vec<Candidate>>> {
-        let wanted = options.top_k.max(options.rerank).max(1);
-        // Grouping keeps one chunk a document, so more are needed before it.
-        let k = if options.group_by_document { wanted * 4 } else { wanted };
-        let mut all: Vec<Vec<Candidate>> = vec![Vec::new(); queries.len() / dim.max(1)];
+    /// The chunks nearest to each vector. Vectors are scaled to length one, as the index's are.
+    ///
+    /// # Errors
+    /// An index without embeddings, another dimension than the index's, a vector that is not finite or zero; `rerank`, which needs a text.
+    pub fn neighbors_of_vectors(
+        &self,
+        vectors: &[f32],
+        dim: usize,
+        options: &NeighborOptions,
+    ) -> Result<Vec<Vec<Neighbor>>> {
+        without_text(options)?;
+        let own = self.dim().ok_or_else(no_embeddings)?;
+        if own != dim {
+            return Err(Error::EncoderMismatch {
+                index: format!("vectors of {own} dimensions"),
+                query: format!("vectors of {dim}"),
+            });
+        }
+        let mut queries: Vec<Vec<f32>> = vectors.chunks_exact(dim).map(<[f32]>::to_vec).collect();
+        for (i, query) in queries.iter_mut().enumerate() {
+            let norm = query.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            if norm == 0.0 || !norm.is_finite() {
+                return Err(Error::invalid(format!("vector {i} is zero or not finite: nothing is near it")));
+            }
+            query.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        }
+        self.candidates(&queries, options)?.into_iter().map(|found| self.describe(None, found, options)).collect()
+    }
+
+    /// The chunks nearest to those of a document, none of its own among them.
+    ///
+    /// # Errors
+    /// A document without chunks (its shard has no embeddings, or it has no text); `rerank`, which needs a text.
+    pub fn neighbors_of_document(&self, document: DocumentRef, options: &NeighborOptions) -> Result<Vec<Neighbor>> {
+        without_text(options)?;
+        let semantic = match self.shards.get(document.shard as usize).filter(|_| self.has(document)) {
+            Some(shard) => shard.semantic.as_ref(),
+            None => return Err(Error::invalid(format!("there is no document {document:?}"))),
+        };
+        let mut query = Vec::new();
+        if let Some(semantic) = semantic {
+            semantic.rows_of(document.document).for_each(|row| semantic.vectors.flat().rows().decode(row, &mut query));
+        }
+        if query.is_empty() {
+            return Err(Error::invalid_hint(
+                format!("document {} of shard {} has no embeddings", document.document, document.shard),
+                "build the index with --encoder",
+            ));
+        }
+        let options = NeighborOptions { leave_out: Some(document), ..options.clone() };
+        let found = self.candidates(&[query], &options)?.pop().unwrap_or_default();
+        self.describe(None, found, &options)
+    }
+
+    /// Dimension of the index's vectors.
+    pub fn dim(&self) -> Option<usize> {
+        self.shards.iter().find_map(|s| s.semantic.as_ref()).map(|s| s.vectors.dim())
+    }
+
+    /// The `k` chunks nearest to each of `queries` (row-major) in all shards, best first, ties in the order of shards and rows.
+    pub(crate) fn chunks_near(
+        &self,
+        queries: &[f32],
+        dim: usize,
+        k: usize,
+        params: &SearchParams,
+        exact: bool,
+        keep: Option<KeepChunk>,
+    ) -> Result<Vec<Vec<ChunkHit>>> {
+        self.search_shards(queries, dim, keep, |semantic, queries, keep| match exact {
+            true => semantic.vectors.flat().search(queries, k, params, keep),
+            false => semantic.vectors.search(queries, k, params, keep),
+        })
+        .map(|mut all| {
+            all.iter_mut().for_each(|list| list.truncate(k));
+            all
+        })
+    }
+
+    fn search_shards(
+        &self,
+        queries: &[f32],
+        dim: usize,
+        keep: Option<KeepChunk>,
+        search: impl Fn(&crate::shard::Semantic, &[f32], Option<crate::ann::Keep>) -> Result<Vec<Vec<crate::ann::Hit>>>,
+    ) -> Result<Vec<Vec<ChunkHit>>> {
+        let mut all: Vec<Vec<ChunkHit>> = vec![Vec::new(); queries.len() / dim.max(1)];
         for (number, shard) in self.shards.iter().enumerate() {
             let Some(semantic) = &shard.semantic else { continue };
-            let paths: Option<Vec<bool>> = match &options.path_contains {
-                Some(part) => Some(shard.documents.path_list()?.iter().map(|p| p.contains(part.as_str())).collect()),
-                None => None,
-            };
-            let keep = |row: u32| {
-                let Some(chunk) = semantic.chunk(row) else { return false };
-                let document = DocumentRef { shard: number as u32, document: chunk.document };
-                let path_fits = || match &paths {
-                    Some(p) => {
-                        shard.documents.path_number(chunk.document).is_ok_and(|n| p.get(n as usize) == Some(&true))
-                    }
-                    None => true,
-                };
-                options.leave_out != Some(document) && !self.is_removed(document) && path_fits()
-            };
-            let filtered = options.leave_out.is_some() || paths.is_some() || !self.removals.is_empty();
-            let keep: Option<crate::ann::Keep> = if filtered { Some(&keep) } else { None };
-            let found: Vec<Vec<Hit>> = match options.at_least {
-                Some(t) => semantic.vectors.within(queries, t, &SearchParams::default(), keep)?,
-                None => semantic.vectors.search(queries, k, &SearchParams::default(), keep)?,
-            };
+            let number = number as u32;
+            let of_shard = keep.map(|keep| move |row: u32| keep(number, row));
+            let found = search(semantic, queries, of_shard.as_ref().map(|k| k as crate::ann::Keep))?;
             for (list, hits) in all.iter_mut().zip(found) {
-                list.extend(hits.into_iter().filter_map(|h| {
-                    let c = semantic.chunk(h.row)?;
-                    Some(Candidate {
-                        document: DocumentRef { shard: number as u32, document: c.document },
-                        start: c.start_byte,
-                        end: c.end_byte,
-                        score: h.score,
-                    })
-                }));
+                list.extend(hits.into_iter().map(|h| ChunkHit { shard: number, row: h.row, score: h.score }));
             }
         }
         for list in &mut all {
-            list.sort_by(|a, b| {
-                b.score.total_cmp(&a.score).then(a.document.cmp(&b.document)).then(a.start.cmp(&b.start))
-            });
-            if options.at_least.is_none() {
-                list.truncate(k);
-            }
+            list.sort_by(|a, b| b.score.total_cmp(&a.score).then((a.shard, a.row).cmp(&(b.shard, b.row))));
         }
         Ok(all)
     }
 
+    /// Stage 1: candidates of all shards for queries of one or more vectors each, best first.
+    fn candidates(&self, queries: &[Vec<f32>], options: &NeighborOptions) -> Result<Vec<Vec<Candidate>>> {
+        let Some(dim) = self.dim() else { return Err(no_embeddings()) };
+        let params = self.search_params(&options.params);
+        let wanted = options.top_k.max(options.rerank).max(1);
+        let filters = self.shards.iter().map(|s| options.filter.on(s)).collect::<Result<Vec<_>>>()?;
+        let keep = |number: u32, row: u32| {
+            let semantic = self.shards.get(number as usize).and_then(|s| s.semantic.as_ref());
+            semantic.and_then(|s| s.chunk(row)).is_some_and(|chunk| {
+                let document = DocumentRef { shard: number, document: chunk.document };
+                options.leave_out != Some(document)
+                    && !self.is_removed(document)
+                    && filters[number as usize].admits(chunk.document)
+            })
+        };
+        let filtered = options.leave_out.is_some() || !options.filter.is_empty() || !self.removals.is_empty();
+        let keep: Option<KeepChunk> = if filtered { Some(&keep) } else { None };
+        let vectors: Vec<f32> = queries.concat();
+        // Grouping keeps one chunk a document, so more are needed before it; how many shows only afterwards.
+        let mut k = if options.group_by_document { wanted * 4 } else { wanted };
+        let found = loop {
+            let lists = match options.at_least {
+                Some(least) => {
+                    self.search_shards(&vectors, dim, keep, |semantic, queries, keep| match options.exact {
+                        true => semantic.vectors.flat().within(queries, least, &params, keep),
+                        false => semantic.vectors.within(queries, least, &params, keep),
+                    })?
+                }
+                None => self.chunks_near(&vectors, dim, k, &params, options.exact, keep)?,
+            };
+            let mut lists = lists.into_iter();
+            let merged: Vec<Vec<Candidate>> =
+                queries.iter().map(|query| self.merge(lists.by_ref().take(query.len() / dim).collect())).collect();
+            let short = |list: &Vec<Candidate>| {
+                let documents: std::collections::HashSet<_> = list.iter().map(|c| c.document).collect();
+                list.len() >= k && documents.len() < wanted
+            };
+            if options.at_least.is_some() || !options.group_by_document || !merged.iter().any(short) {
+                break merged;
+            }
+            k *= 4;
+        };
+        filters.into_iter().try_for_each(|filter| filter.finish())?;
+        Ok(found)
+    }
+
+    /// One list of the hits of a query's vectors, each chunk with its best score.
+    fn merge(&self, mut lists: Vec<Vec<ChunkHit>>) -> Vec<Candidate> {
+        let hits = match lists.len() {
+            1 => lists.pop().unwrap_or_default(),
+            _ => {
+                let mut best: HashMap<(u32, u32), ChunkHit> = HashMap::new();
+                for hit in lists.into_iter().flatten() {
+                    let known = best.entry((hit.shard, hit.row)).or_insert(hit);
+                    known.score = known.score.max(hit.score);
+                }
+                best.into_values().collect()
+            }
+        };
+        let chunk = |h: &ChunkHit| {
+            let chunk = self.shards.get(h.shard as usize)?.semantic.as_ref()?.chunk(h.row)?;
+            let document = DocumentRef { shard: h.shard, document: chunk.document };
+            Some(Candidate { document, start: chunk.start_byte, end: chunk.end_byte, score: h.score })
+        };
+        let mut out: Vec<Candidate> = hits.iter().filter_map(chunk).collect();
+        out.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.document.cmp(&b.document)).then(a.start.cmp(&b.start)));
+        out
+    }
+
     fn describe(
         &self,
-        encoder: &dyn Encoder,
-        text: &str,
-        found: Vec<Candidate>,
+        text: Option<(&dyn Encoder, &str)>,
+        mut found: Vec<Candidate>,
         options: &NeighborOptions,
     ) -> Result<Vec<Neighbor>> {
+        let mut seen = std::collections::HashSet::new();
+        if options.rerank > 0 {
+            found.truncate(options.rerank.max(options.top_k));
+        } else {
+            // Reranking may prefer another chunk of a document, so it comes before grouping.
+            found.retain(|c| !options.group_by_document || seen.insert(c.document));
+            if options.at_least.is_none() {
+                found.truncate(options.top_k);
+            }
+        }
         let mut out = Vec::with_capacity(found.len());
         let mut texts: HashMap<DocumentRef, crate::corpus::Document> = HashMap::new();
         for c in found {
@@ -188,8 +365,7 @@ impl Snapshot {
                 late_interaction: None,
             });
         }
-        if options.rerank > 0 && !out.is_empty() {
-            out.truncate(options.rerank.max(options.top_k));
+        if let Some((encoder, text)) = text.filter(|_| options.rerank > 0 && !out.is_empty()) {
             let scores = late_scores(encoder, text, &out.iter().map(|n| n.text.as_str()).collect::<Vec<_>>())?;
             for (n, s) in out.iter_mut().zip(scores) {
                 n.late_interaction = Some(s);
@@ -200,15 +376,25 @@ impl Snapshot {
                     .total_cmp(&a.late_interaction.unwrap_or(0.0))
                     .then(b.score.total_cmp(&a.score))
             });
-        }
-        if options.group_by_document {
-            let mut seen = std::collections::HashSet::new();
-            out.retain(|n| seen.insert(n.document));
-        }
-        if options.at_least.is_none() {
-            out.truncate(options.top_k);
+            if options.group_by_document {
+                out.retain(|n| seen.insert(n.document));
+            }
+            if options.at_least.is_none() {
+                out.truncate(options.top_k);
+            }
         }
         Ok(out)
+    }
+}
+
+fn no_embeddings() -> Error {
+    Error::invalid_hint("this index has no embeddings", "build it with --encoder all-minilm-l6-v2")
+}
+
+fn without_text(options: &NeighborOptions) -> Result<()> {
+    match options.rerank {
+        0 => Ok(()),
+        _ => Err(Error::invalid_hint("a vector cannot be reranked by late interaction", "give the query as a text")),
     }
 }
 

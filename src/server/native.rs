@@ -19,6 +19,7 @@ use crate::ann::VectorIndex;
 use crate::index::{DocumentRef, Snapshot};
 use crate::query::Ngram;
 use crate::query::boolean::Expression;
+use crate::query::filter::DocumentFilter;
 use crate::query::find::{FindOptions, context};
 use crate::query::neighbors::NeighborOptions;
 use crate::query::trace::{Rank, TraceOptions};
@@ -417,8 +418,8 @@ pub async fn neighbors(
             at_least: r.at_least,
             rerank: r.rerank,
             group_by_document: r.group_by_document,
-            leave_out: None,
-            path_contains: r.path_contains,
+            filter: DocumentFilter { path_contains: r.path_contains, ..DocumentFilter::default() },
+            ..NeighborOptions::default()
         };
         at_most("top_k", options.top_k, limits.results)?;
         at_most("rerank", options.rerank, limits.results)?;

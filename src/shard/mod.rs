@@ -3,7 +3,7 @@
 //! - [`documents`]: the original documents, random access.
 //! - [`terms`]: the term dictionary of an open vocabulary.
 //! - [`exact`]: the token stream and its suffix array.
-//! - [`semantic`]: chunks of the documents and their embeddings.
+//! - [`semantic`]: chunks of the documents, their embeddings, the vector index over them.
 //! - [`removed`]: which documents a removal hides.
 //! - [`build`]: documents in, a finished shard directory out.
 //!
@@ -12,6 +12,7 @@
 pub mod build;
 pub mod documents;
 pub mod exact;
+mod journal;
 pub mod removed;
 pub mod semantic;
 pub mod terms;
@@ -47,6 +48,15 @@ pub struct ShardMeta {
     pub suffix: SuffixMeta,
 }
 
+impl ShardMeta {
+    /// Reads the description in a shard directory.
+    pub fn read(dir: &Path) -> Result<ShardMeta> {
+        let path = dir.join(SHARD_JSON);
+        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(&path, 0, format!("not a shard description: {e}")))
+    }
+}
+
 /// Name of a shard's description.
 pub const SHARD_JSON: &str = "shard.json";
 
@@ -65,10 +75,7 @@ pub struct Shard {
 impl Shard {
     /// Opens a shard directory: checks headers and lengths of every file, reads none of the payload.
     pub fn open(dir: &Path) -> Result<Shard> {
-        let path = dir.join(SHARD_JSON);
-        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
-        let meta: ShardMeta = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::corrupt(&path, 0, format!("not a shard description: {e}")))?;
+        let meta = ShardMeta::read(dir)?;
         let documents = Documents::open(dir)?;
         let exact = ExactIndex::open(dir, &meta)?;
         let terms = meta.terms.map(|n| Terms::open(dir, n)).transpose()?;

@@ -1,26 +1,61 @@
-//! The semantic part of a shard: its chunks and their embeddings. `chunks.bin`, `vectors.bin`.
+//! The semantic part of a shard: its chunks, their embeddings, and the vector index over them.
 //!
-//! Chunk `i` is bytes `start[i]..end[i]` of document `document[i]`, in document order; row `i` of the `flat` vector index is its
-//! embedding. Written after the shard's documents, from them; [`Semantic::open`] maps both files.
+//! Chunk `i` is bytes `start[i]..end[i]` of document `document[i]`, in document order (`chunks.bin`); row `i` of the `flat` index
+//! `vectors.bin` is its embedding. `ann.bin`, where the shard has one, is an approximate index of the same rows, and every
+//! similarity it finds is computed again from `vectors.bin`. `semantic.json` says what made all of it ([`SemanticMeta`]).
+//!
+//! [`write`] makes the files from the shard's documents, batch by batch through a [`super::journal`], so that a killed run goes on where
+//! it was; [`Semantic::open`] maps them.
 
 use std::path::Path;
 
-use crate::ann::element::Element;
 use crate::ann::flat::{FlatIndex, FlatWriter};
-use crate::embed::Encoder;
+use crate::ann::{Indexed, Source, VectorIndex, VectorSettings};
 use crate::embed::chunk::ChunkRule;
+use crate::embed::{Encoder, EncoderSpec};
 use crate::error::{Error, Result};
-use crate::format::{Array, Kind, Section};
+use crate::format::{Array, Kind, Section, checksum};
 use crate::store::Store;
 
 use super::Documents;
+use super::journal::{JOURNAL, Journal};
 
 /// The chunk table.
 pub const CHUNKS_BIN: &str = "chunks.bin";
 /// The embeddings.
 pub const VECTORS_BIN: &str = "vectors.bin";
-/// Chunks encoded together.
+/// The approximate vector index.
+pub const ANN_BIN: &str = "ann.bin";
+/// What made the other files.
+pub const SEMANTIC_JSON: &str = "semantic.json";
+/// Chunks encoded together, and the most that a kill loses.
 const BATCH: usize = 512;
+
+/// `semantic.json`: how a shard's chunks were cut, encoded and indexed.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct SemanticMeta {
+    pub chunks: u64,
+    pub encoder: EncoderSpec,
+    pub chunking: ChunkRule,
+    /// What the build was asked for.
+    pub requested: VectorSettings,
+    /// What this shard has.
+    pub vector_index: VectorSettings,
+}
+
+impl SemanticMeta {
+    /// Reads the description in a shard directory, if there is one.
+    pub fn read(dir: &Path) -> Result<Option<SemanticMeta>> {
+        let path = dir.join(SEMANTIC_JSON);
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| Error::corrupt(&path, 0, format!("not a description of embeddings: {e}"))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::Io { path, action: "read", source: e }),
+        }
+    }
+}
 
 /// A chunk of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,24 +65,50 @@ pub struct ChunkRef {
     pub end_byte: u32,
 }
 
-/// Cuts and encodes every document of a shard directory and writes both files. `progress` gets the documents and chunks done.
+/// How far [`write`] is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Embedding {
+    /// Bytes of text encoded so far.
+    pub bytes: u64,
+    pub chunks: u64,
+    /// Chunks of `chunks` that an earlier run had encoded.
+    pub resumed: u64,
+    /// Whether all is encoded and the vector index is being built.
+    pub indexing: bool,
+}
+
+/// Whether a shard directory has complete embeddings.
+pub fn is_complete(dir: &Path) -> bool {
+    dir.join(CHUNKS_BIN).exists() && !dir.join(JOURNAL).exists()
+}
+
+/// Cuts and encodes every document of a shard directory, builds its vector index and writes all files. What an earlier, killed run
+/// with the same encoder and rule had encoded is taken over.
 ///
-/// Memory: one batch of chunks. Cost: the encoder's; nothing else comes near it.
+/// Memory: one batch of chunks and 12 bytes a chunk; then what the vector index needs (see [`crate::ann::plan`]). Cost: the encoder's, and
+/// one pass of tokenisation over what is taken over.
 pub fn write(
     store: &dyn Store,
     dir: &Path,
     encoder: &dyn Encoder,
     rule: &ChunkRule,
-    element: Element,
-    progress: &mut dyn FnMut(u64, u64),
+    settings: &VectorSettings,
+    progress: &mut dyn FnMut(Embedding),
 ) -> Result<u64> {
+    settings.check()?;
     let documents = Documents::open(dir)?;
-    let mut vectors = FlatWriter::create(&dir.join(VECTORS_BIN), encoder.spec().dim, element)?;
+    let dim = encoder.spec().dim;
+    let decides = serde_json::to_vec(&(encoder.spec(), rule, documents.len(), documents.tokens()))
+        .map_err(|e| Error::invalid(format!("embedding: {e}")))?;
+    let mut journal = Journal::open(dir, dim, checksum(&decides))?;
+    store.sync_dir(dir)?;
+    let resumed = journal.rows();
     let mut chunks: Vec<ChunkRef> = Vec::new();
     let mut windows: Vec<Vec<u32>> = Vec::new();
+    let mut bytes = 0;
     let mut flush = |windows: &mut Vec<Vec<u32>>| -> Result<()> {
         let slices: Vec<&[u32]> = windows.iter().map(|w| w.as_slice()).collect();
-        vectors.push(&encoder.embed_ids(&slices)?)?;
+        journal.append(&encoder.embed_ids(&slices)?)?;
         windows.clear();
         Ok(())
     };
@@ -55,18 +116,34 @@ pub fn write(
         let text = documents.text(document)?;
         let tokens = encoder.tokenize(&text)?;
         for chunk in rule.cut(&tokens, encoder.max_window()) {
-            windows.push(tokens.ids[chunk.tokens.clone()].to_vec());
             chunks.push(ChunkRef { document, start_byte: chunk.start_byte, end_byte: chunk.end_byte });
+            if chunks.len() as u64 <= resumed {
+                continue;
+            }
+            windows.push(tokens.ids[chunk.tokens.clone()].to_vec());
             if windows.len() == BATCH {
                 flush(&mut windows)?;
-                progress(document as u64, chunks.len() as u64);
+                let bytes = bytes + chunk.end_byte as u64;
+                progress(Embedding { bytes, chunks: chunks.len() as u64, resumed, indexing: false });
             }
         }
+        bytes += text.len() as u64;
     }
     if !windows.is_empty() {
         flush(&mut windows)?;
     }
+    let done = Embedding { bytes, chunks: chunks.len() as u64, resumed, indexing: true };
+    progress(done);
+    let mut vectors = FlatWriter::create(&dir.join(VECTORS_BIN), dim, settings.store)?;
+    journal.frames(|values| vectors.push(values))?;
     vectors.finish()?;
+    let flat = FlatIndex::open(&dir.join(VECTORS_BIN))?;
+    if flat.len() != chunks.len() {
+        let what = format!("{} vectors for {} chunks: the documents changed", flat.len(), chunks.len());
+        return Err(Error::corrupt(dir.join(JOURNAL), 0, what));
+    }
+    let built = settings.resolve(chunks.len() as u64, dim);
+    built.build(&Source::Flat(&flat), &dir.join(ANN_BIN))?;
     let mut out = store.section(&dir.join(CHUNKS_BIN), Kind::CHUNKS, 4)?;
     for (name, value) in
         [("document", (|c| c.document) as fn(&ChunkRef) -> u32), ("start", |c| c.start_byte), ("end", |c| c.end_byte)]
@@ -75,7 +152,20 @@ pub fn write(
         out.put(&chunks.iter().map(value).collect::<Vec<u32>>())?;
     }
     out.finish()?;
-    progress(documents.len() as u64, chunks.len() as u64);
+    store.sync_file(&dir.join(CHUNKS_BIN))?;
+    let meta = SemanticMeta {
+        chunks: chunks.len() as u64,
+        encoder: encoder.spec().clone(),
+        chunking: *rule,
+        requested: settings.clone(),
+        vector_index: built,
+    };
+    let json = serde_json::to_vec_pretty(&meta).map_err(|e| Error::invalid(format!("embedding: {e}")))?;
+    store.write_file(&dir.join(SEMANTIC_JSON), &json)?;
+    store.sync_dir(dir)?;
+    // From here on the shard is embedded.
+    store.remove(&dir.join(JOURNAL))?;
+    store.sync_dir(dir)?;
     Ok(chunks.len() as u64)
 }
 
@@ -84,25 +174,30 @@ pub struct Semantic {
     document: Array<u32>,
     start: Array<u32>,
     end: Array<u32>,
-    pub vectors: FlatIndex,
+    /// The embeddings and their vector index.
+    pub vectors: Indexed,
+    /// `None` in shards of earlier versions.
+    pub meta: Option<SemanticMeta>,
 }
 
 impl Semantic {
-    /// Opens both files, if the shard has them.
+    /// Opens the files, if the shard has them.
     pub fn open(dir: &Path) -> Result<Option<Semantic>> {
         let path = dir.join(CHUNKS_BIN);
-        if !path.exists() {
+        if !is_complete(dir) {
             return Ok(None);
         }
         let section = Section::open(&path, Kind::CHUNKS)?;
-        let vectors = FlatIndex::open(&dir.join(VECTORS_BIN))?;
+        let meta = SemanticMeta::read(dir)?;
+        let settings = meta.as_ref().map(|m| &m.vector_index);
+        let vectors = Indexed::open(&dir.join(VECTORS_BIN), &dir.join(ANN_BIN), settings)?;
         let opened = Semantic {
             document: section.sub("document")?.array()?,
             start: section.sub("start")?.array()?,
             end: section.sub("end")?.array()?,
             vectors,
+            meta,
         };
-        use crate::ann::VectorIndex;
         let n = opened.document.len();
         if opened.start.len() != n || opened.end.len() != n || opened.vectors.len() != n {
             return Err(Error::corrupt(
@@ -137,5 +232,12 @@ impl Semantic {
             start_byte: *self.start.get(i)?,
             end_byte: *self.end.get(i)?,
         })
+    }
+
+    /// Rows of the chunks of a document.
+    pub fn rows_of(&self, document: u32) -> std::ops::Range<u32> {
+        let from = self.document.partition_point(|&d| d < document) as u32;
+        let to = self.document.partition_point(|&d| d <= document) as u32;
+        from..to
     }
 }

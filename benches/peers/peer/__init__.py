@@ -1,4 +1,5 @@
 """What the side-by-side scripts share: a scratch environment for the peers, our benchmark binaries, the results file."""
+import importlib.util
 import json
 import os
 import pathlib
@@ -13,7 +14,11 @@ SCRATCH = HERE / ".scratch"
 
 
 def enter(name, packages):
-    """Re-runs the calling script in a virtual environment that has `packages`, made on first use."""
+    """Re-runs the calling script in a virtual environment that has `packages`, made on first use, unless this Python has them."""
+    modules = [{"faiss-cpu": "faiss", "sentence-transformers": "sentence_transformers"}.get(p.split("=")[0], p.split("=")[0]) for p in packages]
+    SCRATCH.mkdir(exist_ok=True)
+    if all(importlib.util.find_spec(module) for module in modules):
+        return
     home = SCRATCH / name
     python = home / "bin" / "python"
     if pathlib.Path(sys.prefix) == home:
@@ -27,7 +32,10 @@ def enter(name, packages):
 
 
 def binary(bench):
-    """Builds a benchmark and gives its executable. PRIORART_BENCH_PROFILE=dev measures the dev profile instead."""
+    """Builds a benchmark and gives its executable. PRIORART_BENCH_PROFILE=dev measures the dev profile instead,
+    PRIORART_BENCH_BIN an executable that is there already."""
+    if os.environ.get("PRIORART_BENCH_BIN"):
+        return os.environ["PRIORART_BENCH_BIN"]
     profile = os.environ.get("PRIORART_BENCH_PROFILE", "bench")
     out = subprocess.run(
         ["cargo", "bench", "-q", "--profile", profile, "--bench", bench, "--no-run", "--message-format=json"],

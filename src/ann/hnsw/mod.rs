@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 pub use build::build;
 pub use crate_graph::build_with_hnsw_rs;
 
-const KIND: u32 = 2;
+pub(super) const KIND: u32 = 2;
 const VERSION: u32 = 1;
 /// `ef` of a search that does not say.
 pub const DEFAULT_EF: usize = 100;
@@ -59,7 +59,7 @@ impl Default for HnswParams {
 }
 
 impl HnswParams {
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if !(2..=256).contains(&self.m) {
             return Err(Error::invalid(format!("hnsw: M is {}, expected 2 to 256", self.m)));
         }
@@ -313,6 +313,9 @@ impl VectorIndex for HnswIndex {
     }
     fn is_exact(&self) -> bool {
         false
+    }
+    fn candidates(&self, k: usize) -> usize {
+        if self.element == Element::Int8 { 2 * k } else { k }
     }
 
     /// `params.ef` candidates are kept (at least `k`; 0: [`DEFAULT_EF`]). With a filter the list grows until `k` rows are

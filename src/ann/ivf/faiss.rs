@@ -28,7 +28,7 @@ unsafe extern "C" {
     fn omp_set_num_threads(threads: c_int);
 }
 
-fn ready() -> Result<()> {
+pub fn ready() -> Result<()> {
     #[cfg(target_arch = "x86_64")]
     if !(std::arch::is_x86_feature_detected!("avx2")
         && std::arch::is_x86_feature_detected!("fma")

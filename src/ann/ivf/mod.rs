@@ -25,7 +25,7 @@ mod faiss;
 #[path = "off.rs"]
 mod faiss;
 
-const KIND: u32 = 3;
+pub(super) const KIND: u32 = 3;
 const VERSION: u32 = 1;
 /// Lists probed by a search that does not say.
 pub const DEFAULT_NPROBE: usize = 32;
@@ -48,6 +48,11 @@ struct Description {
     trained_on: usize,
     bytes: u64,
     xxh3: String,
+}
+
+/// Whether this binary and this machine can make and open the kind; an error says why not.
+pub fn available() -> Result<()> {
+    faiss::ready()
 }
 
 fn faiss_path(path: &Path) -> PathBuf {
@@ -195,6 +200,9 @@ impl VectorIndex for IvfIndex {
     }
     fn is_exact(&self) -> bool {
         false
+    }
+    fn candidates(&self, k: usize) -> usize {
+        if self.factory().ends_with(",Flat") { k } else { 10 * k }
     }
 
     /// Probes `params.nprobe` lists (0: [`DEFAULT_NPROBE`]). A filter is evaluated for every row, once a call.

@@ -1,0 +1,230 @@
+//! Named spaces: vectors that were made elsewhere (another encoder, an API, gradients), with an id a row, searched by vector.
+//!
+//! A space is a part of the index like a shard: a directory of files that never change, published with a generation. `vectors.bin` and
+//! `ann.bin` are as in a shard; `ids.txt` has the ids, one a line, in the order of the rows; `space.json` says what it is. An id that is a
+//! document's id in the index leads to that document.
+//!
+//! Opening maps the vectors and reads the ids into memory (their bytes, and some 50 more each).
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::{IndexDir, Manifest, PartEntry};
+use crate::ann::flat::FlatWriter;
+use crate::ann::{Hit, Indexed, SearchParams, Source, VectorIndex, VectorSettings};
+use crate::error::{Error, Result};
+use crate::shard::semantic::{ANN_BIN, VECTORS_BIN};
+
+const SPACE_JSON: &str = "space.json";
+const IDS_TXT: &str = "ids.txt";
+
+/// `space.json`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct SpaceMeta {
+    pub name: String,
+    pub rows: u64,
+    pub dim: usize,
+    /// Whether the vectors were scaled to length one; queries then are as well.
+    pub normalized: bool,
+    pub vector_index: VectorSettings,
+}
+
+/// Takes one row: its id and its vector.
+pub type Take<'a> = &'a mut dyn FnMut(String, &[f32]) -> Result<()>;
+
+/// Imports a space named `name` and publishes it. `rows` gives every row to the function it is called with.
+///
+/// Memory: the ids, one row, and what the vector index needs to be built.
+///
+/// # Errors
+/// A name that is taken (unless `replace`) or impossible; no rows; an id that is empty, repeated or has a line break; a vector that is not
+/// finite, of another dimension than the first, or zero where vectors are to be normalised. Nothing is published then.
+pub fn import(
+    dir: &IndexDir,
+    name: &str,
+    settings: &VectorSettings,
+    normalize: bool,
+    replace: bool,
+    rows: &mut dyn FnMut(Take) -> Result<()>,
+) -> Result<Manifest> {
+    settings.check()?;
+    if !super::manifest::is_plain_name(name) {
+        return Err(Error::invalid(format!("{name:?} cannot name a space: use letters, digits, `-`, `_`, `.`")));
+    }
+    let mut tx = dir.begin()?;
+    let mut next = tx.manifest().clone();
+    let known = next.spaces.iter().position(|part| part.extra.get("name").and_then(|n| n.as_str()) == Some(name));
+    match known {
+        Some(at) if replace => drop(next.spaces.remove(at)),
+        Some(_) => {
+            let hint = "name another, or pass --replace";
+            return Err(Error::invalid_hint(format!("there is already a space named {name:?}"), hint));
+        }
+        None => {}
+    }
+    let id = tx.next_id();
+    let path = tx.new_space_dir(&id)?;
+    let mut seen: HashMap<String, u64> = HashMap::new();
+    let mut ids = String::new();
+    let mut writer: Option<(FlatWriter, usize)> = None;
+    let mut scaled = Vec::new();
+    rows(&mut |id, vector| {
+        let row = seen.len() as u64;
+        let (out, dim) = match &mut writer {
+            Some((out, dim)) => (out, *dim),
+            None => {
+                let out = FlatWriter::create(&path.join(VECTORS_BIN), vector.len(), settings.store)?;
+                let (out, dim) = writer.insert((out, vector.len()));
+                (out, *dim)
+            }
+        };
+        if vector.len() != dim {
+            return Err(Error::invalid(format!("row {row} ({id:?}): {} dimensions, {dim} before", vector.len())));
+        }
+        if id.is_empty() || id.contains(['\n', '\r']) {
+            return Err(Error::invalid(format!("row {row}: {id:?} cannot be an id: it is empty or has a line break")));
+        }
+        if let Some(i) = vector.iter().position(|x| !x.is_finite()) {
+            return Err(Error::invalid(format!("row {row} ({id:?}): element {i} is {}", vector[i])));
+        }
+        scaled.clear();
+        scaled.extend_from_slice(vector);
+        if normalize {
+            let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            if norm == 0.0 {
+                return Err(Error::invalid(format!("row {row} ({id:?}) is zero and cannot be normalised")));
+            }
+            scaled.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        }
+        out.push(&scaled)?;
+        ids.push_str(&id);
+        ids.push('\n');
+        match seen.insert(id, row) {
+            None => Ok(()),
+            Some(first) => {
+                let id = ids.lines().last().unwrap_or_default().to_string();
+                Err(Error::invalid(format!("row {row}: the id {id:?} is already that of row {first}")))
+            }
+        }
+    })?;
+    let Some((writer, dim)) = writer else { return Err(Error::invalid("there are no vectors to import")) };
+    writer.finish()?;
+    let flat = crate::ann::FlatIndex::open(&path.join(VECTORS_BIN))?;
+    let built = settings.resolve(flat.len() as u64, dim);
+    built.build(&Source::Flat(&flat), &path.join(ANN_BIN))?;
+    let store = tx.store();
+    store.write_file(&path.join(IDS_TXT), ids.as_bytes())?;
+    let rows = flat.len() as u64;
+    let meta = SpaceMeta { name: name.into(), rows, dim, normalized: normalize, vector_index: built };
+    let json = serde_json::to_vec_pretty(&meta).map_err(|e| Error::invalid(format!("space: {e}")))?;
+    store.write_file(&path.join(SPACE_JSON), &json)?;
+    let mut entry = PartEntry::new(id, 0, 0, 0);
+    for (field, value) in [
+        ("name", serde_json::json!(name)),
+        ("rows", serde_json::json!(rows)),
+        ("dim", serde_json::json!(dim)),
+        ("vector_index", serde_json::json!(meta.vector_index)),
+    ] {
+        entry.extra.insert(field.into(), value);
+    }
+    next.spaces.push(entry);
+    tx.publish(next)
+}
+
+/// An opened space.
+pub struct Space {
+    pub meta: SpaceMeta,
+    /// The id of each row.
+    pub ids: Vec<String>,
+    pub vectors: Indexed,
+    rows: HashMap<String, u32>,
+}
+
+/// A row near a query.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct SpaceHit {
+    pub row: u32,
+    pub id: String,
+    pub score: f32,
+}
+
+impl Space {
+    /// Opens the space `name` of a generation.
+    pub fn open(dir: &IndexDir, manifest: &Manifest, name: &str) -> Result<Space> {
+        let named = |part: &PartEntry| part.extra.get("name").and_then(|n| n.as_str()).unwrap_or_default().to_string();
+        let Some(part) = manifest.spaces.iter().find(|part| named(part) == name) else {
+            let known: Vec<String> = manifest.spaces.iter().map(named).collect();
+            let hint = match known.is_empty() {
+                true => "it has none: `index-tools import-vectors` makes one".into(),
+                false => format!("it has {}", known.join(", ")),
+            };
+            return Err(Error::invalid_hint(format!("the index has no space named {name:?}"), hint));
+        };
+        let path = dir.space_dir(&part.id);
+        let read = |file: &str| -> Result<(std::path::PathBuf, Vec<u8>)> {
+            let path = path.join(file);
+            let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+            Ok((path, bytes))
+        };
+        let (json, bytes) = read(SPACE_JSON)?;
+        let meta: SpaceMeta =
+            serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(&json, 0, format!("not a space: {e}")))?;
+        let (txt, bytes) = read(IDS_TXT)?;
+        let text = String::from_utf8(bytes).map_err(|e| Error::corrupt(&txt, 0, e.to_string()))?;
+        let ids: Vec<String> = text.lines().map(String::from).collect();
+        let vectors = Indexed::open(&path.join(VECTORS_BIN), Path::new(&path.join(ANN_BIN)), Some(&meta.vector_index))?;
+        if ids.len() != vectors.len() {
+            return Err(Error::corrupt(&txt, 0, format!("{} ids for {} vectors", ids.len(), vectors.len())));
+        }
+        let rows = ids.iter().cloned().zip(0..).collect();
+        Ok(Space { meta, ids, vectors, rows })
+    }
+
+    /// The row with this id.
+    pub fn row(&self, id: &str) -> Option<u32> {
+        self.rows.get(id).copied()
+    }
+
+    /// The `k` rows nearest to each query, or all with a similarity of `at_least`; a query's own row (`own`) is left out.
+    ///
+    /// # Errors
+    /// Queries of another dimension, not finite, or zero in a normalised space.
+    pub fn neighbors(
+        &self,
+        queries: &[f32],
+        dim: usize,
+        own: Option<u32>,
+        (k, at_least): (usize, Option<f32>),
+        params: &SearchParams,
+        exact: bool,
+    ) -> Result<Vec<Vec<SpaceHit>>> {
+        if dim != self.meta.dim {
+            return Err(Error::EncoderMismatch {
+                index: format!("vectors of {} dimensions in the space {:?}", self.meta.dim, self.meta.name),
+                query: format!("vectors of {dim}"),
+            });
+        }
+        let mut queries = queries.to_vec();
+        if self.meta.normalized {
+            for (i, query) in queries.chunks_exact_mut(dim).enumerate() {
+                let norm = query.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+                if norm == 0.0 {
+                    return Err(Error::invalid(format!("vector {i} is zero: nothing is near it")));
+                }
+                query.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+            }
+        }
+        let index: &dyn VectorIndex = if exact { self.vectors.flat() } else { &self.vectors };
+        let keep = |row: u32| Some(row) != own;
+        let keep: Option<crate::ann::Keep> = if own.is_some() { Some(&keep) } else { None };
+        let found = match at_least {
+            Some(least) => index.within(&queries, least, params, keep)?,
+            None => index.search(&queries, k, params, keep)?,
+        };
+        let named = |h: Hit| {
+            let id = self.ids.get(h.row as usize).cloned().unwrap_or_default();
+            SpaceHit { row: h.row, id, score: h.score }
+        };
+        Ok(found.into_iter().map(|hits| hits.into_iter().map(named).collect()).collect())
+    }
+}
