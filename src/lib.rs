@@ -36,6 +36,8 @@ pub mod decontaminate;
 
 pub mod novelty;
 
+pub mod report;
+
 pub mod server;
 
 pub mod cli;

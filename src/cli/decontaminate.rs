@@ -15,6 +15,8 @@ use crate::decontaminate::run::{Row, Totals, check, check_snapshot};
 use crate::decontaminate::{Detector, Level, Parameters, Protocol, Settings};
 use crate::error::{Error, Result};
 use crate::reference::{Mapping, ReferenceIndex, read};
+use crate::report::page::{self, Page};
+use crate::report::table::Table;
 
 /// What to take out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -130,7 +132,8 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
         metadata_fields: Some(Vec::new()),
         ..ReadOptions::default()
     };
-    let mut report = Report::new(&args.out, args.dry_run, global.format())?;
+    let names: Vec<&'static str> = protocols.iter().map(|p| p.name()).collect();
+    let mut report = Report::new(&args.out, args.dry_run, global.format(), &names)?;
     let files = if args.corpus.is_empty() { Vec::new() } else { corpus::discover(&args.corpus)? };
     let mut doomed: BTreeMap<String, Doomed> = BTreeMap::new();
     let first = protocols.first().map_or("priorart", |p| p.name());
@@ -165,6 +168,7 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
     let summary = summarise(&index, &protocols, totals, tally, removal)?;
     if let (Some(out), false) = (&args.out, args.dry_run) {
         write_json(&out.join("summary.json"), &summary)?;
+        write_page(&out.join("report.html"), &report.page, &summary)?;
         if let Some(m) = &summary.removal {
             write_json(&out.join("manifest.json"), m)?;
         }
@@ -220,18 +224,54 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     std::fs::write(path, bytes).map_err(Error::io(path, "write"))
 }
 
-/// Rows as they come: to `report.jsonl` of the directory, or to standard output when that is what was asked for.
+fn write_page(path: &Path, page: &Page, s: &Summary) -> Result<()> {
+    let said = format!(
+        "{} documents ({}) against {} eval items; {} documents contain at least one dirty item.",
+        number(s.documents),
+        output::bytes(s.text_bytes),
+        number(s.items as u64),
+        number(s.dirty_documents)
+    );
+    let benchmarks: Vec<page::Benchmark> = s
+        .benchmarks
+        .iter()
+        .map(|b| page::Benchmark {
+            name: b.benchmark.clone(),
+            items: b.items,
+            clean: b.clean,
+            suspect: b.suspect,
+            dirty: b.dirty,
+            dirty_by_protocol: s
+                .protocols
+                .iter()
+                .map(|p| (p.to_string(), b.dirty_by_protocol.get(p).copied().unwrap_or(0)))
+                .collect(),
+        })
+        .collect();
+    std::fs::write(path, page.render(&said, &s.protocols, &benchmarks)).map_err(Error::io(path, "write"))
+}
+
+/// Rows as they come: to `report.jsonl` and `report.parquet` of the directory, or to standard output when that is what was asked for.
 struct Report {
     path: PathBuf,
     file: Option<std::io::BufWriter<std::fs::File>>,
     stdout: bool,
+    table: Option<Table>,
+    page: Page,
     /// The gravest rows, for the text summary.
     worst: Vec<Row>,
 }
 
 impl Report {
-    fn new(out: &Option<PathBuf>, dry_run: bool, format: Format) -> Result<Report> {
-        let mut report = Report { path: PathBuf::new(), file: None, stdout: false, worst: Vec::new() };
+    fn new(out: &Option<PathBuf>, dry_run: bool, format: Format, protocols: &[&'static str]) -> Result<Report> {
+        let mut report = Report {
+            path: PathBuf::new(),
+            file: None,
+            stdout: false,
+            table: None,
+            page: Page::default(),
+            worst: Vec::new(),
+        };
         match out {
             Some(dir) if !dry_run => {
                 std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
@@ -239,6 +279,7 @@ impl Report {
                 report.file = Some(std::io::BufWriter::new(
                     std::fs::File::create(&report.path).map_err(Error::io(&report.path, "create"))?,
                 ));
+                report.table = Some(Table::create(&dir.join("report.parquet"), protocols)?);
             }
             _ => report.stdout = format == Format::Jsonl,
         }
@@ -250,6 +291,10 @@ impl Report {
         if let Some(file) = &mut self.file {
             let line = serde_json::to_string(row).map_err(json)?;
             writeln!(file, "{line}").map_err(Error::io(&self.path, "write"))?;
+            if let Some(table) = &mut self.table {
+                table.add(row)?;
+            }
+            self.page.add(row);
         } else if self.stdout {
             let mut line = serde_json::to_vec(row).map_err(json)?;
             line.push(b'\n');
@@ -269,7 +314,7 @@ impl Report {
         if let Some(mut file) = self.file.take() {
             file.flush().map_err(Error::io(&self.path, "write"))?;
         }
-        Ok(())
+        self.table.take().map_or(Ok(()), Table::finish)
     }
 }
 
@@ -374,6 +419,23 @@ fn text(s: &Summary, worst: &[Row]) -> String {
             }
         }
         out.push('\n');
+    }
+    if !s.agreement.is_empty() {
+        out += "\nagreement: of the findings that either calls dirty, % that both do\n";
+        out += &format!("{:<11}{}\n", "", s.protocols.iter().map(|p| format!("{p:>10}")).collect::<String>());
+        for a in &s.protocols {
+            out += &format!("{a:<11}");
+            for b in &s.protocols {
+                let share = s.agreement.get(&format!("{a}~{b}")).or_else(|| s.agreement.get(&format!("{b}~{a}")));
+                let word = match share {
+                    _ if a == b => "·".to_string(),
+                    Some(share) => format!("{:.0}", 100.0 * share),
+                    None => "-".to_string(),
+                };
+                out += &format!("{word:>10}");
+            }
+            out.push('\n');
+        }
     }
     for w in worst {
         let short = |t: &str| one_line(t).chars().take(160).collect::<String>();
