@@ -11,6 +11,7 @@ mod input;
 mod inspect;
 mod novelty;
 mod output;
+mod reference;
 mod remove;
 mod semantic;
 mod serve;
@@ -56,6 +57,9 @@ enum Command {
     Trace(exact::TraceArgs),
     /// Find the documents of a corpus that contain eval items, and clean it of them
     Decontaminate(decontaminate::DecontaminateArgs),
+    /// Compile eval items once, for many decontaminate runs
+    #[command(subcommand)]
+    Reference(reference::ReferenceCommand),
     /// Find the passages that mean nearly the same
     Neighbors(semantic::NeighborsArgs),
     /// Say how attributable texts are, against human writing
@@ -114,6 +118,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Next(args) => exact::next(&global, args),
         Command::Trace(args) => exact::trace(&global, args),
         Command::Decontaminate(args) => decontaminate::decontaminate(&global, args),
+        Command::Reference(command) => reference::reference(&global, command),
         Command::Neighbors(args) => semantic::neighbors(&global, args),
         Command::Novelty(args) => novelty::novelty(&global, args),
         Command::Calibrate(args) => novelty::calibrate(&global, args),
