@@ -1,5 +1,7 @@
 //! `decontaminate`: which documents of a corpus contain which eval items; and cleaned copies of the corpus.
 
+mod join;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,8 @@ use crate::decontaminate::remove::{self, Doomed, RemovalManifest};
 use crate::decontaminate::run::{Row, Totals, check, check_snapshot};
 use crate::decontaminate::{Detector, Level, Parameters, Protocol, Settings};
 use crate::error::{Error, Result};
-use crate::reference::{Mapping, ReferenceIndex, read};
+use crate::index::build::task_files;
+use crate::reference::{Mapping, ReferenceIndex, open_or_build};
 use crate::report::page::{self, Page};
 use crate::report::table::Table;
 
@@ -23,12 +26,14 @@ use crate::report::table::Table;
 pub enum Remove {
     /// Whole documents with a dirty item
     Document,
+    /// What matches the items; the rest of the document is kept
+    Span,
 }
 
 #[derive(Debug, Args)]
 pub struct DecontaminateArgs {
-    /// Eval items to protect: files or directories
-    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    /// Eval items to protect: files or directories, or one file made by `reference build`
+    #[arg(long, required_unless_present = "join", num_args = 1.., value_name = "PATH")]
     reference: Vec<PathBuf>,
     /// Fields of the reference files, such as question=prompt,answer=solution, or a benchmark's name
     #[arg(long, value_name = "MAP")]
@@ -48,6 +53,15 @@ pub struct DecontaminateArgs {
     /// Directory for the report and the cleaned corpus; must not hold one yet
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Check only this part of the corpus files, numbered from 0; its output goes to a directory of its own below --out
+    #[arg(long, requires_all = ["tasks", "corpus"], value_name = "I")]
+    task: Option<u32>,
+    /// Parts the corpus files are divided into
+    #[arg(long, requires = "task", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    tasks: Option<u32>,
+    /// Join the outputs of all tasks below a directory into one report there
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["reference", "corpus", "out", "task", "remove"])]
+    join: Option<PathBuf>,
     /// Report what --remove would do, write nothing
     #[arg(long)]
     dry_run: bool,
@@ -89,7 +103,18 @@ struct Benchmark {
     dirty_by_protocol: BTreeMap<&'static str, usize>,
 }
 
-pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result<Outcome> {
+pub fn decontaminate(global: &Global, mut args: DecontaminateArgs) -> anyhow::Result<Outcome> {
+    if let Some(dir) = &args.join {
+        let summary = join::join(dir)?;
+        return conclude(global, &summary, &[], true, args.check);
+    }
+    if let (Some(task), Some(tasks)) = (args.task, args.tasks) {
+        if task >= tasks {
+            let hint = format!("tasks are numbered from 0 to {}", tasks - 1);
+            return Err(Error::invalid_hint(format!("there is no task {task} of {tasks}"), hint).into());
+        }
+        args.out = args.out.map(|out| out.join(join::directory(task, tasks)));
+    }
     let protocols = Protocol::parse_list(&args.protocol)?;
     let mut parameters = Parameters::default();
     for s in &args.set {
@@ -115,8 +140,7 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
         .into());
     }
     let mapping = args.map.as_deref().map(Mapping::parse).transpose()?;
-    let set = read(&args.reference, mapping.as_ref())?;
-    let index = Arc::new(ReferenceIndex::build(&set)?);
+    let index = Arc::new(open_or_build(&args.reference, mapping.as_ref())?);
     let settings = Settings { protocols: protocols.clone(), parameters, keep_clean: false };
     let mut detector = Detector::new(index.clone(), settings)?;
     // With corpus files, an index only tells how frequent what is found is.
@@ -134,7 +158,10 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
     };
     let names: Vec<&'static str> = protocols.iter().map(|p| p.name()).collect();
     let mut report = Report::new(&args.out, args.dry_run, global.format(), &names)?;
-    let files = if args.corpus.is_empty() { Vec::new() } else { corpus::discover(&args.corpus)? };
+    let mut files = if args.corpus.is_empty() { Vec::new() } else { corpus::discover(&args.corpus)? };
+    if let (Some(task), Some(tasks)) = (args.task, args.tasks) {
+        files = task_files(&files, task, tasks);
+    }
     let mut doomed: BTreeMap<String, Doomed> = BTreeMap::new();
     let first = protocols.first().map_or("priorart", |p| p.name());
     let mut tally = Tally::default();
@@ -163,9 +190,10 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
     report.finish()?;
     let removal = match args.remove {
         None => None,
-        Some(Remove::Document) => Some(remove_documents(&args, &files, &doomed, &reading)?),
+        Some(Remove::Document) => Some(remove_documents(&args, &files, &doomed, None, &reading)?),
+        Some(Remove::Span) => Some(remove_documents(&args, &files, &doomed, Some(&detector), &reading)?),
     };
-    let summary = summarise(&index, &protocols, totals, tally, removal)?;
+    let summary = summarise(benchmark_items(&index)?, &protocols, totals, tally, removal);
     if let (Some(out), false) = (&args.out, args.dry_run) {
         write_json(&out.join("summary.json"), &summary)?;
         write_page(&out.join("report.html"), &report.page, &summary)?;
@@ -173,14 +201,19 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
             write_json(&out.join("manifest.json"), m)?;
         }
     }
+    conclude(global, &summary, &report.worst, args.out.is_some(), args.check)
+}
+
+/// Prints the summary; files that were not checked to the end are an error.
+fn conclude(global: &Global, summary: &Summary, worst: &[Row], out: bool, check: bool) -> anyhow::Result<Outcome> {
     for (path, why) in &summary.failed_files {
         eprintln!("error: {}: not checked to the end: {why}", path.display());
     }
     // With jsonl and no directory, the rows are the data; the summary goes to standard error.
-    if global.format() != Format::Jsonl || args.out.is_some() {
-        output::result(global.format(), &summary, |s| text(s, &report.worst))?;
+    if global.format() != Format::Jsonl || out {
+        output::result(global.format(), summary, |s| text(s, worst))?;
     } else if !global.quiet {
-        eprint!("{}", text(&summary, &[]));
+        eprint!("{}", text(summary, &[]));
     }
     if !summary.failed_files.is_empty() {
         return Err(Error::invalid_hint(
@@ -189,13 +222,14 @@ pub fn decontaminate(global: &Global, args: DecontaminateArgs) -> anyhow::Result
         )
         .into());
     }
-    Ok(if args.check && summary.dirty_documents > 0 { Outcome::Findings } else { Outcome::Done })
+    Ok(if check && summary.dirty_documents > 0 { Outcome::Findings } else { Outcome::Done })
 }
 
 fn remove_documents(
     args: &DecontaminateArgs,
     files: &[SourceFile],
     doomed: &BTreeMap<String, Doomed>,
+    spans: Option<&Detector>,
     reading: &ReadOptions,
 ) -> Result<RemovalManifest> {
     let out = args.out.clone().unwrap_or_default().join("corpus");
@@ -204,11 +238,7 @@ fn remove_documents(
     let mut manifest = RemovalManifest::default();
     for (file, place) in files.iter().zip(&places) {
         let doomed = doomed.get(&file.path.to_string_lossy().into_owned()).unwrap_or(&none);
-        let account = remove::clean(file, place, doomed, reading, !args.dry_run)?;
-        manifest.records_in += account.records_in;
-        manifest.kept += account.kept;
-        manifest.removed += account.removed;
-        manifest.files.push(account);
+        manifest.add(remove::clean(file, place, doomed, spans, reading, !args.dry_run)?);
     }
     if manifest.records_in != manifest.kept + manifest.removed {
         return Err(Error::invalid(format!(
@@ -332,10 +362,20 @@ struct Tally {
 impl Tally {
     fn add(&mut self, row: &Row) {
         let key = (row.eval_key.clone(), row.eval_instance_index.clone());
+        self.finding(key, row.level, row.verdicts.iter().map(|(&name, v)| (name, v.level)));
+    }
+
+    /// One finding: benchmark and id of the item, the gravest level, and each protocol's.
+    fn finding(
+        &mut self,
+        key: (String, String),
+        gravest: Level,
+        verdicts: impl Iterator<Item = (&'static str, Level)>,
+    ) {
         let level = self.levels.entry(key.clone()).or_insert(Level::Clean);
-        *level = (*level).max(row.level);
-        for (&name, verdict) in &row.verdicts {
-            if verdict.level == Level::Dirty {
+        *level = (*level).max(gravest);
+        for (name, verdict) in verdicts {
+            if verdict == Level::Dirty {
                 self.dirty.entry(name).or_default().insert(key.clone());
                 self.findings.entry(name).or_default().insert(self.rows);
             }
@@ -344,26 +384,38 @@ impl Tally {
     }
 }
 
+/// Items by benchmark.
+pub(super) fn benchmark_items(index: &ReferenceIndex) -> Result<BTreeMap<String, usize>> {
+    let mut items = BTreeMap::new();
+    for item in 0..index.len() as u32 {
+        let origin = index.meta(item)?.origins.into_iter().next().unwrap_or_default();
+        *items.entry(origin.benchmark).or_insert(0) += 1;
+    }
+    Ok(items)
+}
+
 fn summarise(
-    index: &ReferenceIndex,
+    of_benchmark: BTreeMap<String, usize>,
     protocols: &[Protocol],
     totals: Totals,
     tally: Tally,
     removal: Option<RemovalManifest>,
-) -> Result<Summary> {
-    let mut benchmarks: BTreeMap<String, Benchmark> = BTreeMap::new();
-    for item in 0..index.len() as u32 {
-        let meta = index.meta(item)?;
-        let origin = meta.origins.first().cloned().unwrap_or_default();
-        let b = benchmarks
-            .entry(origin.benchmark.clone())
-            .or_insert_with(|| Benchmark { benchmark: origin.benchmark.clone(), ..Benchmark::default() });
-        b.items += 1;
-        match tally.levels.get(&(origin.benchmark, origin.id)) {
-            Some(Level::Dirty) => b.dirty += 1,
-            Some(Level::Suspect) => b.suspect += 1,
-            _ => b.clean += 1,
+) -> Summary {
+    let items = of_benchmark.values().sum();
+    let mut benchmarks: BTreeMap<String, Benchmark> = of_benchmark
+        .into_iter()
+        .map(|(benchmark, items)| (benchmark.clone(), Benchmark { benchmark, items, ..Benchmark::default() }))
+        .collect();
+    for ((benchmark, _), level) in &tally.levels {
+        let Some(b) = benchmarks.get_mut(benchmark) else { continue };
+        match level {
+            Level::Dirty => b.dirty += 1,
+            Level::Suspect => b.suspect += 1,
+            Level::Clean => {}
         }
+    }
+    for b in benchmarks.values_mut() {
+        b.clean = b.items.saturating_sub(b.dirty + b.suspect);
     }
     for p in protocols {
         for b in benchmarks.values_mut() {
@@ -383,17 +435,17 @@ fn summarise(
             }
         }
     }
-    Ok(Summary {
+    Summary {
         documents: totals.documents,
         text_bytes: totals.text_bytes,
         dirty_documents: totals.dirty_documents,
-        items: index.len(),
+        items,
         protocols: protocols.iter().map(|p| p.name()).collect(),
         benchmarks: benchmarks.into_values().collect(),
         agreement,
         failed_files: totals.failed,
         removal,
-    })
+    }
 }
 
 fn text(s: &Summary, worst: &[Row]) -> String {
@@ -458,6 +510,9 @@ fn text(s: &Summary, worst: &[Row]) -> String {
             number(m.kept),
             number(m.removed)
         );
+        if m.edited > 0 {
+            out += &format!("{} of the kept were cut, by {} of text\n", number(m.edited), output::bytes(m.cut_bytes));
+        }
     }
     out
 }

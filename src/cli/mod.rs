@@ -13,6 +13,7 @@ mod neighbors;
 mod novelty;
 mod output;
 mod rank;
+mod reference;
 mod remove;
 mod semantic;
 mod serve;
@@ -58,6 +59,9 @@ enum Command {
     Trace(exact::TraceArgs),
     /// Find the documents of a corpus that contain eval items, and clean it of them
     Decontaminate(decontaminate::DecontaminateArgs),
+    /// Compile eval items once, for many decontaminate runs
+    #[command(subcommand)]
+    Reference(reference::ReferenceCommand),
     /// Find the passages that mean nearly the same
     Neighbors(neighbors::NeighborsArgs),
     /// Rank all documents by their similarity to the items of a benchmark
@@ -118,6 +122,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Next(args) => exact::next(&global, args),
         Command::Trace(args) => exact::trace(&global, args),
         Command::Decontaminate(args) => decontaminate::decontaminate(&global, args),
+        Command::Reference(command) => reference::reference(&global, command),
         Command::Neighbors(args) => neighbors::neighbors(&global, args),
         Command::Rank(args) => rank::rank(&global, args),
         Command::Novelty(args) => novelty::novelty(&global, args),

@@ -65,7 +65,7 @@ impl Finding {
         self.verdicts.iter().map(|(_, v)| v.level).max().unwrap_or(Level::Clean)
     }
 
-    fn strongest(&self) -> Option<&ComponentEvidence> {
+    pub(super) fn strongest(&self) -> Option<&ComponentEvidence> {
         let texts = self.evidence.components.iter().filter(|c| c.kind != ComponentKind::Choice);
         texts.max_by(|a, b| a.matched_weight.total_cmp(&b.matched_weight).then(b.component.cmp(&a.component)))
     }

@@ -10,6 +10,7 @@ use super::lines::{LineRules, best_share, equal_lines};
 use super::primitives::Primitives;
 use super::protocol::{Parameters, Protocol};
 use super::scan::{Run, Scan};
+use super::skipgram::Skipgrams;
 use super::unit::Bounds;
 use crate::reference::words::{self, Word};
 use crate::reference::{Component, ComponentKind, ReferenceIndex, SEED};
@@ -159,8 +160,8 @@ impl Evidence {
 pub(crate) struct Rules {
     /// Whether a protocol counts runs of eight words whatever their share of the component.
     pub every_run: bool,
-    /// Words and mismatches of llama2's matches; `None` = not wanted.
-    pub skipgrams: Option<(usize, usize)>,
+    /// `None` = not wanted.
+    pub skipgrams: Option<Skipgrams>,
     /// `None` = not wanted.
     pub lines: Option<LineRules>,
     /// Words per n-gram of dolma's second rule; 0 = not wanted.
@@ -176,7 +177,7 @@ impl Rules {
         let of_words = [Protocol::Palm, Protocol::Llama2, Protocol::Llama3, Protocol::Tulu3, Protocol::Contam];
         Rules {
             every_run: of_lines || of_words.into_iter().any(has),
-            skipgrams: has(Protocol::Llama2).then_some((parameters.llama2.n, parameters.llama2.mismatches)),
+            skipgrams: has(Protocol::Llama2).then(|| Skipgrams::new(&parameters.llama2)),
             lines: of_lines.then_some(lines),
             share_words: if has(Protocol::Dolma) { parameters.dolma.n } else { 0 },
         }
@@ -352,52 +353,9 @@ fn component_evidence(
         bounds,
         pieces,
         document_words,
-        skipgram_words: rules.skipgrams.map_or(0, |rule| skipgram_words(scan, component.words, &runs, rule)),
+        skipgram_words: rules.skipgrams.map_or(0, |rule| rule.words(scan, component.words, &runs)),
         runs,
     }
-}
-
-/// Counts the component's words in matches that allow mismatches: stretches on one diagonal of document and component, of
-/// at least `n` words, of which at most `mismatches` differ. Each holds one of the runs.
-fn skipgram_words(scan: &Scan, component: &[u32], runs: &[Run], (n, mismatches): (usize, usize)) -> u32 {
-    let mut hit = vec![false; component.len()];
-    for run in runs {
-        let (d, q) = (run.document as i64, run.component as i64);
-        let equal = |at: i64| scan.ids[(d + at) as usize] == component[(q + at) as usize];
-        let (low, high) = (-d.min(q), (scan.ids.len() as i64 - d).min(component.len() as i64 - q));
-        // Reach of the match when k mismatches are spent on one side; it ends on an equal word.
-        let reach = |steps: &mut dyn Iterator<Item = i64>, from: i64| {
-            let mut ends = vec![from; mismatches + 1];
-            let mut spent = 0;
-            for at in steps {
-                if equal(at) {
-                    ends[spent] = at;
-                } else {
-                    spent += 1;
-                    if spent > mismatches {
-                        break;
-                    }
-                    ends[spent] = ends[spent - 1];
-                }
-            }
-            for k in spent.min(mismatches) + 1..ends.len() {
-                ends[k] = ends[k - 1];
-            }
-            ends
-        };
-        let last = i64::from(run.words) - 1;
-        let left = reach(&mut (low..0).rev(), 0);
-        let right = reach(&mut (last + 1..high), last);
-        for k in 0..=mismatches {
-            let (from, to) = (left[k], right[mismatches - k]);
-            if to - from + 1 >= n as i64 {
-                for at in from..=to {
-                    hit[(q + at) as usize] |= equal(at);
-                }
-            }
-        }
-    }
-    hit.iter().filter(|h| **h).count() as u32
 }
 
 /// Words of the component between aligned ones that the document replaced one for one, at least twice, and mostly by the

@@ -2,8 +2,9 @@
 //!
 //! - `scan.rs` numbers a document's words and finds where they meet the reference; `chain.rs` turns exact runs into
 //!   alignments that survive edits; `unit.rs` knows lines and sentences; `evidence.rs` puts it together per item.
-//! - `streams.rs`, `grams.rs`, `primitives.rs`, `lines.rs`, `decon.rs` give the evidence of protocols that read other tokens.
-//! - `protocol/` judges evidence and nothing else; `detector.rs` runs it all on a document.
+//! - `streams.rs`, `grams.rs`, `primitives.rs`, `lines.rs`, `skipgram.rs`, `decon.rs` give the evidence of protocols that read other tokens.
+//! - `protocol/` judges evidence and nothing else; `detector.rs` runs it all on a document;
+//!   `span.rs` cuts out what was found.
 //!
 //! Useful for: telling exact, edited, reformatted and partial copies of benchmark items from text that only resembles
 //! them. Not useful for: paraphrases and translations; that is what the semantic column is for.
@@ -19,6 +20,8 @@ mod protocol;
 pub mod remove;
 pub mod run;
 mod scan;
+mod skipgram;
+mod span;
 mod streams;
 mod unit;
 
@@ -31,4 +34,5 @@ pub use protocol::{
     Tulu3, Verdict,
 };
 pub use scan::Run;
+pub use span::Spans;
 pub use unit::Bounds;

@@ -1,4 +1,5 @@
-//! Removal: cleaned copies of corpus files, and a manifest that accounts for every record.
+//! Removal: cleaned copies of corpus files, without dirty documents or without the dirty spans of documents, and a
+//! manifest that accounts for every record.
 //!
 //! A document is named by file, record number and the hash of its text, never by the file's base name; a record whose text has
 //! changed since it was judged stops the removal. Cleaned files have the input's format and compression, and kept
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::run::text_hash;
+use super::{Detector, Spans};
 use crate::corpus::{self, CorpusWriter, Document, ReadOptions, SourceFile};
 use crate::error::{Error, Result};
 use crate::index::FileEntry;
@@ -22,13 +24,33 @@ pub struct FileAccount {
     pub input: PathBuf,
     pub output: PathBuf,
     pub records_in: u64,
+    /// Records of the output, those with spans cut out included.
     pub kept: u64,
     pub removed: u64,
+    /// Kept records with spans cut out, and bytes of text cut in all of them.
+    #[serde(default)]
+    pub edited: u64,
+    #[serde(default)]
+    pub cut_bytes: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
     /// Records that could not be read and were copied as they are (counted as kept).
     pub bad: u64,
     pub output_bytes: u64,
     /// xxh3-64 of the output file; empty in a dry run, and for a text file whose only document was removed.
     pub output_xxh3: String,
+}
+
+/// What was cut out of one record.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Edit {
+    /// 0-based record number in the file.
+    pub record: u64,
+    /// xxh3-64 of the record's text as it was, and as it is now.
+    pub before: String,
+    pub after: String,
+    /// Byte ranges of the text as it was, ascending.
+    pub cut: Vec<[usize; 2]>,
 }
 
 /// `manifest.json` of a removal: for every file and in all, in = kept + removed.
@@ -37,7 +59,23 @@ pub struct RemovalManifest {
     pub records_in: u64,
     pub kept: u64,
     pub removed: u64,
+    #[serde(default)]
+    pub edited: u64,
+    #[serde(default)]
+    pub cut_bytes: u64,
     pub files: Vec<FileAccount>,
+}
+
+impl RemovalManifest {
+    /// Adds a file's account.
+    pub fn add(&mut self, file: FileAccount) {
+        self.records_in += file.records_in;
+        self.kept += file.kept;
+        self.removed += file.removed;
+        self.edited += file.edited;
+        self.cut_bytes += file.cut_bytes;
+        self.files.push(file);
+    }
 }
 
 /// Where the cleaned copy of each file goes: below `out`, at the file's place below the root it was found under.
@@ -76,11 +114,17 @@ pub fn places(files: &[SourceFile], roots: &[PathBuf], out: &Path) -> Result<Vec
         .collect()
 }
 
-/// Writes the cleaned copy of one file; without `write`, only counts.
+/// Writes the cleaned copy of one file; without `write`, only counts. With `spans`, what this detector's first protocol
+/// finds dirty in the doomed documents is cut out of their text and the rest kept; a document of which nothing would be left,
+/// or that stays dirty, is removed.
+///
+/// # Errors
+/// The file cannot be read or its copy not written or exists already; a doomed document is missing or has changed.
 pub fn clean(
     file: &SourceFile,
     output: &Path,
     doomed: &Doomed,
+    spans: Option<&Detector>,
     read: &ReadOptions,
     write: bool,
 ) -> Result<FileAccount> {
@@ -92,11 +136,15 @@ pub fn clean(
         records_in: 0,
         kept: 0,
         removed: 0,
+        edited: 0,
+        cut_bytes: 0,
+        edits: Vec::new(),
         bad: 0,
         output_bytes: 0,
         output_xxh3: String::new(),
     };
     let mut document = Document::default();
+    let mut met = 0;
     loop {
         match reader.next(&mut document) {
             Ok(true) => {
@@ -111,6 +159,22 @@ pub fn clean(
                             ),
                             "nothing was written for this file; run the check again",
                         ));
+                    }
+                    met += 1;
+                    if let Some(Spans::Cut { text, ranges }) = spans.map(|d| d.cut(&document.text)).transpose()? {
+                        account.kept += 1;
+                        account.edited += 1;
+                        account.cut_bytes += (document.text.len() - text.len()) as u64;
+                        if let Some(w) = &mut writer {
+                            w.replace(&*reader, document.record, &text)?;
+                        }
+                        account.edits.push(Edit {
+                            record: document.record,
+                            before: hash.clone(),
+                            after: text_hash(&text),
+                            cut: ranges.iter().map(|r| [r.start, r.end]).collect(),
+                        });
+                        continue;
                     }
                     account.removed += 1;
                     continue;
@@ -128,9 +192,9 @@ pub fn clean(
             w.keep(&*reader, document.record)?;
         }
     }
-    if account.removed != doomed.len() as u64 {
+    if met != doomed.len() {
         return Err(Error::invalid_hint(
-            format!("{}: {} of {} documents to remove were met", file.path.display(), account.removed, doomed.len()),
+            format!("{}: {} of {} documents to remove were met", file.path.display(), met, doomed.len()),
             "the file has changed since it was checked; run the check again",
         ));
     }

@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::index::{ComponentRow, Posting, ReferenceIndex};
 use crate::error::{Error, Result};
 
-const MAGIC: &[u8; 8] = b"PRIORREF";
+pub(super) const MAGIC: &[u8; 8] = b"PRIORREF";
 const MAJOR: u32 = 1;
 const MINOR: u32 = 0;
 const ORDER: u32 = 0x0102_0304;

@@ -20,6 +20,7 @@ mod index;
 mod item;
 mod mapping;
 mod read;
+mod source;
 mod weight;
 pub mod words;
 
@@ -27,3 +28,4 @@ pub use index::{Component, ItemMeta, NUMBER, Posting, ReferenceIndex, SEED, SHOR
 pub use item::{ComponentKind, EvalItem, Origin, ReferenceSet};
 pub use mapping::{Mapping, Row};
 pub use read::read;
+pub use source::{is_compiled, open_or_build};

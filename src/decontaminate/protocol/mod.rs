@@ -7,6 +7,8 @@
 mod parameters;
 mod priorart;
 mod published;
+#[cfg(test)]
+mod tests;
 
 pub use parameters::{Contam, Datatrove, Decon, Dolma, Gpt3, Gpt4, Llama2, Llama3, Mathpile, Palm, Parameters, Tulu3};
 pub use priorart::Priorart;

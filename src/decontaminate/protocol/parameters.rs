@@ -126,11 +126,13 @@ parameters! {
 
 parameters! {
     /// Llama 2 (Touvron et al. 2023), from memory of the paper: a token is contaminated when it lies in a match of at
-    /// least 10 tokens with at most 4 mismatches; an item is clean below 20 % contaminated tokens, dirty from 80 %.
-    /// Tokens are our words.
+    /// least 10 tokens with at most 4 mismatches, none of them among its first 10 or at its end; an item is clean below
+    /// 20 % contaminated tokens, dirty from 80 %. Tokens are our words.
     Llama2 {
         n: usize = 10,
         mismatches: usize = 4,
+        /// Tokens without a mismatch that a match begins with; 0 allows mismatches anywhere.
+        exact_start: usize = 10,
         clean: f32 = 0.2,
         dirty: f32 = 0.8,
     }

@@ -34,6 +34,8 @@ pub struct Priorart {
     /// Copy: least weight and words matched.
     pub weight: f32,
     pub words: u32,
+    /// Copy: matched words beyond `words` that are asked for when no stretch has six.
+    pub scattered_words: u32,
     /// Copy: least matched words per document word.
     pub density: f32,
     /// Excerpt: least words and weight of the unbroken stretch, and share of the component.
@@ -74,6 +76,7 @@ impl Default for Priorart {
             short_words: 16,
             weight: 40.0,
             words: 10,
+            scattered_words: 4,
             density: 0.5,
             excerpt_words: 11,
             excerpt_weight: 38.0,
@@ -142,7 +145,10 @@ impl Priorart {
         let long_enough = c.words >= self.short_words || coverage >= self.short_coverage;
         if enough && long_enough {
             let density = c.density();
-            let plain = coverage >= self.coverage && c.longest_words >= 5 && density >= self.density;
+            // Scattered short stretches add up to a share by chance where few words carry the weight.
+            let held =
+                c.longest_words >= 6 || (c.longest_words == 5 && c.matched_words >= self.words + self.scattered_words);
+            let plain = coverage >= self.coverage && held && density >= self.density;
             let full = coverage >= self.full_coverage && density >= self.density * 0.6;
             let stretch = coverage >= self.stretch_coverage
                 && c.longest_weight >= self.stretch_weight
