@@ -235,6 +235,9 @@ fn scan<T: Token>(hay: &[T], needle: &[T], mut each: impl FnMut(usize)) {
     }
 }
 
+/// A clause's alternatives as a shard numbers them, with their intervals.
+type Clause<V> = Vec<(Vec<<V as TokenIndex>::Token>, Range<usize>)>;
+
 impl Snapshot {
     /// Counts an expression in documents, or in windows of `window` tokens.
     pub fn boolean_count(&self, expression: &Expression, window: Option<usize>) -> Result<BooleanCount> {
@@ -289,7 +292,7 @@ impl Snapshot {
         out: &mut Vec<Group>,
     ) {
         // Each clause as distinct known n-grams of this shard, with their intervals.
-        let clauses: Vec<Vec<(Vec<V::Token>, Range<usize>)>> = expression
+        let clauses: Vec<Clause<V>> = expression
             .clauses
             .iter()
             .map(|clause| {
