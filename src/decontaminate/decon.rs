@@ -9,7 +9,7 @@
 //! already match a part of the question: an overlap near decon's least useful one (.71 of the weight at its defaults)
 //! cannot come without it. An item with several choices counts as decon's rows do, one per choice; the best counts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -56,7 +56,7 @@ impl Frequencies {
         let (mut counts, mut items) = (HashMap::new(), 0);
         for tokens in texts {
             items += 1;
-            let unique: HashSet<&[u32]> = tokens.iter().flat_map(|t| grams(t, n)).collect();
+            let unique: BTreeSet<&[u32]> = tokens.iter().flat_map(|t| grams(t, n)).collect();
             for gram in unique {
                 *counts.entry(gram_hash(gram)).or_insert(0) += 1;
             }
@@ -125,7 +125,7 @@ impl DeconIndex {
     /// The best score of an item in a document's tokens; `None` when no sampled n-gram hits.
     pub fn score(&self, item: u32, document: &[u32], decon: &Decon) -> Option<DeconScore> {
         let item = self.items.get(item as usize).filter(|i| !i.left_out)?;
-        let unique: HashSet<&[u32]> = item.question.windows(decon.n).collect();
+        let unique: BTreeSet<&[u32]> = item.question.windows(decon.n).collect();
         let total: f32 = unique.iter().map(|g| self.question.weight(g)).sum();
         if total <= 0.0 || document.len() < decon.n * 2 {
             return None;
@@ -139,7 +139,7 @@ impl DeconIndex {
                 at += decon.sample.max(1);
                 continue;
             }
-            let mut found: HashSet<&[u32]> = HashSet::from([gram(at)]);
+            let mut found: BTreeSet<&[u32]> = BTreeSet::from([gram(at)]);
             let (mut first, mut last) = (at, at);
             let mut walk = |steps: &mut dyn Iterator<Item = usize>, bound: &mut usize| {
                 let mut misses = 0;
@@ -246,8 +246,8 @@ impl DeconItem {
 
 /// Weighted share of a text's unique n-grams that occur in the window.
 fn overlap(text: &[u32], window: &[u32], frequencies: &Frequencies) -> f32 {
-    let there: HashSet<&[u32]> = window.windows(frequencies.n).collect();
-    let unique: HashSet<&[u32]> = grams(text, frequencies.n).into_iter().collect();
+    let there: BTreeSet<&[u32]> = window.windows(frequencies.n).collect();
+    let unique: BTreeSet<&[u32]> = grams(text, frequencies.n).into_iter().collect();
     let (mut found, mut total) = (0.0, 0.0);
     for gram in unique {
         let weight = frequencies.weight(gram);

@@ -4,7 +4,7 @@
 //! `vectors.bin` is its embedding. `ann.bin`, where the shard has one, is an approximate index of the same rows, and every
 //! similarity it finds is computed again from `vectors.bin`. `semantic.json` says what made all of it ([`SemanticMeta`]).
 //!
-//! [`write`] makes the files from the shard's documents, batch by batch through a [`super::journal`], so that a killed run goes on where
+//! [`write()`] makes the files from the shard's documents, batch by batch through a `journal`, so that a killed run goes on where
 //! it was; [`Semantic::open`] maps them.
 
 use std::path::Path;
@@ -65,7 +65,7 @@ pub struct ChunkRef {
     pub end_byte: u32,
 }
 
-/// How far [`write`] is.
+/// How far [`write()`] is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Embedding {
     /// Bytes of text encoded so far.
