@@ -11,6 +11,7 @@ use priorart::ann::{
 };
 use priorart::index::spaces::{Space, Take, import};
 use priorart::index::{DocumentRef, IndexDir, Snapshot};
+use priorart::query::neighbors::no_embeddings;
 use priorart::{Error, Result};
 
 /// Import embeddings made elsewhere (another encoder, an API, gradients) as a named space of an index.
@@ -175,10 +176,6 @@ impl Export {
         println!("{rows} vectors in {}", self.out.display());
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn no_embeddings() -> Error {
-    Error::invalid_hint("this index has no embeddings", "build it with --encoder")
 }
 
 fn matrix(vectors: &FlatIndex, path: &Path) -> Result<()> {

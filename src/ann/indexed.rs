@@ -63,6 +63,11 @@ impl Indexed {
         &self.flat
     }
 
+    /// What answers a search: the stored vectors where it must be `exact`, else the vector index.
+    pub fn searcher(&self, exact: bool) -> &dyn VectorIndex {
+        if exact { &self.flat } else { self }
+    }
+
     fn settle(&self, params: &SearchParams) -> SearchParams {
         let first = |given, own| if given > 0 { given } else { own };
         SearchParams { ef: first(params.ef, self.defaults.ef), nprobe: first(params.nprobe, self.defaults.nprobe) }

@@ -278,12 +278,10 @@ pub fn import(
         matrix.read(start..matrix.rows.min(start + PIECE), &mut piece)?;
         if normalize {
             for (i, row) in piece.chunks_exact_mut(matrix.dim).enumerate() {
-                let norm = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-                if norm == 0.0 {
+                if super::normalize(row) == 0.0 {
                     let what = format!("row {} is zero and cannot be normalised", start + i);
                     return Err(Error::invalid(format!("{}: {what}", matrix.path.display())));
                 }
-                row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
             }
         }
         into.push(&piece)?;

@@ -117,6 +117,15 @@ pub fn widen<I: VectorIndex + ?Sized>(
     Ok(answers)
 }
 
+/// Scales a vector to length one and returns the length it had. A vector of length zero, or not finite, stays as it is.
+pub fn normalize(vector: &mut [f32]) -> f64 {
+    let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    if norm > 0.0 && norm.is_finite() {
+        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+    }
+    norm
+}
+
 /// Opens the index in a file, whatever its kind.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::record::Field;
 use ::parquet::schema::parser::parse_message_type;
 
+use crate::corpus::not_written;
 use crate::error::{Error, Result};
 
 const GROUP: usize = 8192;
@@ -116,9 +117,9 @@ impl ParquetWriter {
     pub fn create(path: &Path, dim: usize) -> Result<ParquetWriter> {
         super::check_dim(dim, dim)?;
         let file = File::create(path).map_err(Error::io(path, "create"))?;
-        let schema = parse_message_type(SCHEMA).map_err(|e| damaged(path, e))?;
+        let schema = parse_message_type(SCHEMA).map_err(not_written(path))?;
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-        let out = SerializedFileWriter::new(file, schema.into(), properties.into()).map_err(|e| damaged(path, e))?;
+        let out = SerializedFileWriter::new(file, schema.into(), properties.into()).map_err(not_written(path))?;
         Ok(ParquetWriter { path: path.to_path_buf(), out, dim, rows: Vec::new(), vectors: Vec::new() })
     }
 
@@ -149,7 +150,7 @@ impl ParquetWriter {
             group.close()?;
             Ok(())
         };
-        write().map_err(|e| damaged(&path, e))
+        write().map_err(not_written(&path))
     }
 
     /// Completes the file and makes it durable.
@@ -158,7 +159,7 @@ impl ParquetWriter {
             self.flush()?;
         }
         let path = self.path.clone();
-        let file = self.out.into_inner().map_err(|e| damaged(&path, e))?;
+        let file = self.out.into_inner().map_err(not_written(&path))?;
         file.sync_all().map_err(Error::io(&path, "sync"))
     }
 }

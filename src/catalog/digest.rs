@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::hex;
 
 /// Hexadecimal sha256 and size of a file, read once.
-pub(super) fn of_file(path: &Path) -> Result<(String, u64)> {
+pub fn of_file(path: &Path) -> Result<(String, u64)> {
     let mut file = File::open(path).map_err(Error::io(path, "open"))?;
     let mut hasher = Sha256::new();
     let mut buf = vec![0; 1 << 18];

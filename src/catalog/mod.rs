@@ -25,6 +25,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
+pub use digest::of_file as sha256_of_file;
 pub use entry::{Entry, EntryKind, FileSpec, Origin, OriginKind, Package};
 pub use fetch::{FetchOptions, Step, fetch, locate_in};
 pub use receipt::{Receipt, ReceiptFile};

@@ -189,13 +189,7 @@ pub fn neighbors(global: &Global, args: NeighborsArgs) -> anyhow::Result<Outcome
         texts.extend(texts_of(path, &args.text_field)?);
     }
     if !texts.is_empty() {
-        let Some(opened) = super::semantic::open_for(global, &snapshot.manifest)? else {
-            return Err(Error::invalid_hint(
-                "this index has no embeddings",
-                "build it with --encoder all-minilm-l6-v2",
-            )
-            .into());
-        };
+        let opened = super::semantic::open_of(global, &snapshot)?;
         let bar = output::counter(texts.len() as u64, global.quiet, "search");
         for batch in texts.chunks(BATCH) {
             let plain: Vec<&str> = batch.iter().map(|(_, t)| t.as_str()).collect();

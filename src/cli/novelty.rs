@@ -162,11 +162,7 @@ fn column(d: &Document, field: &str) -> Option<String> {
 
 fn open(global: &Global) -> anyhow::Result<(Snapshot, Box<dyn Encoder>)> {
     let snapshot = global.snapshot()?;
-    let Some(opened) = super::semantic::open_for(global, &snapshot.manifest)? else {
-        return Err(
-            Error::invalid_hint("this index has no embeddings", "build it with --encoder all-minilm-l6-v2").into()
-        );
-    };
+    let opened = super::semantic::open_of(global, &snapshot)?;
     Ok((snapshot, opened.encoder))
 }
 

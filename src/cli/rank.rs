@@ -60,11 +60,7 @@ pub fn rank(global: &Global, args: RankArgs) -> anyhow::Result<Outcome> {
     if items.is_empty() {
         return Err(Error::invalid(format!("{}: there are no items", args.items.display())).into());
     }
-    let Some(opened) = super::semantic::open_for(global, &snapshot.manifest)? else {
-        return Err(
-            Error::invalid_hint("this index has no embeddings", "build it with --encoder all-minilm-l6-v2").into()
-        );
-    };
+    let opened = super::semantic::open_of(global, &snapshot)?;
     let texts: Vec<&str> = items.iter().map(|(_, text)| text.as_str()).collect();
     let vectors = snapshot.embed_queries(&*opened.encoder, &texts)?;
     let how = match args.aggregate {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use sha2::{Digest, Sha256};
 
 use super::output::{self, number};
 use super::{Global, Outcome};
+use crate::catalog::sha256_of_file;
 use crate::error::{Error, Result};
 use crate::reference::{Mapping, ReferenceIndex, is_compiled, open_or_build};
 
@@ -91,12 +91,10 @@ pub fn reference(global: &Global, command: ReferenceCommand) -> anyhow::Result<O
 }
 
 fn describe(file: &Path, index: &ReferenceIndex) -> Result<Compiled> {
-    let mut hasher = Sha256::new();
-    let mut reader = std::fs::File::open(file).map_err(Error::io(file, "open"))?;
-    let bytes = std::io::copy(&mut reader, &mut hasher).map_err(Error::io(file, "read"))?;
+    let (sha256, bytes) = sha256_of_file(file)?;
     Ok(Compiled {
         file: file.to_path_buf(),
-        sha256: hasher.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+        sha256,
         bytes,
         rows: index.rows(),
         items: index.len(),

@@ -12,7 +12,8 @@ use crate::embed::chunk::ChunkRule;
 use crate::embed::{Encoder, OpenOptions};
 use crate::error::{Error, Result};
 use crate::index::build::BuildOptions;
-use crate::index::{Chunking, IndexDir, Manifest};
+use crate::index::{Chunking, IndexDir, Manifest, Snapshot};
+use crate::query::neighbors::no_embeddings;
 use crate::shard::semantic::{Embedding, is_complete};
 use crate::tokenize::Tokenizer;
 
@@ -157,6 +158,11 @@ pub fn open_for(_global: &Global, manifest: &Manifest) -> Result<Option<Opened>>
     let rule = ChunkRule::checked(chunking.tokens as usize, chunking.stride as usize, encoder.max_window())?;
     let vectors = manifest.vector_index.clone().unwrap_or_default();
     Ok(Some(Opened { encoder, chunking: chunking.clone(), vectors, rule }))
+}
+
+/// The encoder of an index that must have embeddings.
+pub fn open_of(global: &Global, snapshot: &Snapshot) -> Result<Opened> {
+    open_for(global, &snapshot.manifest)?.ok_or_else(no_embeddings)
 }
 
 impl Opened {

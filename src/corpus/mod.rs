@@ -28,6 +28,7 @@ use crate::error::Result;
 pub use bad::{BadRecord, BadRecords};
 pub use discover::{discover, kind_of};
 pub use documents::Documents;
+pub(crate) use parquet::not_written;
 pub use writer::{CorpusWriter, Written};
 
 /// The longest record (JSON line or text file) that is read, in bytes: what a record may hold in memory.

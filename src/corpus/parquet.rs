@@ -4,6 +4,7 @@
 //! (lists, maps) go through the crate's record assembly. Memory: one page and one batch of [`BATCH_ROWS`] values a column.
 
 use std::fs::File;
+use std::path::Path;
 
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::{ByteArray, DataType};
@@ -72,6 +73,25 @@ pub(super) fn open_file(file: &SourceFile) -> Result<SerializedFileReader<File>>
 
 pub(super) fn damaged(file: &SourceFile, offset: u64, error: ParquetError) -> Error {
     Error::Damaged { path: file.path.clone(), offset, what: format!("not usable as Parquet: {error}") }
+}
+
+/// The failure of reading or writing that a Parquet error wraps, if it wraps one.
+pub(super) fn io_cause(error: ParquetError) -> std::result::Result<std::io::Error, ParquetError> {
+    match error {
+        ParquetError::External(inner) => {
+            inner.downcast::<std::io::Error>().map(|source| *source).map_err(ParquetError::External)
+        }
+        other => Err(other),
+    }
+}
+
+/// What to make of an error while the file at `path` is written.
+pub(crate) fn not_written(path: &Path) -> impl Fn(ParquetError) -> Error + use<> {
+    let path = path.to_path_buf();
+    move |error| {
+        let source = io_cause(error).unwrap_or_else(std::io::Error::other);
+        Error::Io { path: path.clone(), action: "write", source }
+    }
 }
 
 /// The leaf column that holds the text.

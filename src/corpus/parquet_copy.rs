@@ -151,12 +151,9 @@ impl<W: Write + Send> ParquetCopy<W> {
 
 /// Tells a full disk or an unwritable output from a damaged input.
 fn failure(file: &SourceFile, output: &Path, error: ParquetError) -> Error {
-    match error {
-        ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
-            Ok(source) => Error::Io { path: output.to_path_buf(), action: "write", source: *source },
-            Err(inner) => parquet::damaged(file, 0, ParquetError::External(inner)),
-        },
-        other => parquet::damaged(file, 0, other),
+    match parquet::io_cause(error) {
+        Ok(source) => Error::Io { path: output.to_path_buf(), action: "write", source },
+        Err(other) => parquet::damaged(file, 0, other),
     }
 }
 

@@ -7,11 +7,10 @@
 //! Opening maps the vectors and reads the ids into memory (their bytes, and some 50 more each).
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use super::{IndexDir, Manifest, PartEntry};
 use crate::ann::flat::FlatWriter;
-use crate::ann::{Hit, Indexed, SearchParams, Source, VectorIndex, VectorSettings};
+use crate::ann::{Hit, Indexed, SearchParams, Source, VectorIndex, VectorSettings, normalize};
 use crate::error::{Error, Result};
 use crate::shard::semantic::{ANN_BIN, VECTORS_BIN};
 
@@ -32,7 +31,7 @@ pub struct SpaceMeta {
 /// Takes one row: its id and its vector.
 pub type Take<'a> = &'a mut dyn FnMut(String, &[f32]) -> Result<()>;
 
-/// Imports a space named `name` and publishes it. `rows` gives every row to the function it is called with.
+/// Imports a space named `name` and publishes it; with `unit`, vectors are scaled to length one. `rows` gives every row to the function it is called with.
 ///
 /// Memory: the ids, one row, and what the vector index needs to be built.
 ///
@@ -43,7 +42,7 @@ pub fn import(
     dir: &IndexDir,
     name: &str,
     settings: &VectorSettings,
-    normalize: bool,
+    unit: bool,
     replace: bool,
     rows: &mut dyn FnMut(Take) -> Result<()>,
 ) -> Result<Manifest> {
@@ -53,7 +52,7 @@ pub fn import(
     }
     let mut tx = dir.begin()?;
     let mut next = tx.manifest().clone();
-    let known = next.spaces.iter().position(|part| part.extra.get("name").and_then(|n| n.as_str()) == Some(name));
+    let known = next.spaces.iter().position(|part| name_of(part) == name);
     match known {
         Some(at) if replace => drop(next.spaces.remove(at)),
         Some(_) => {
@@ -89,12 +88,8 @@ pub fn import(
         }
         scaled.clear();
         scaled.extend_from_slice(vector);
-        if normalize {
-            let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-            if norm == 0.0 {
-                return Err(Error::invalid(format!("row {row} ({id:?}) is zero and cannot be normalised")));
-            }
-            scaled.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        if unit && normalize(&mut scaled) == 0.0 {
+            return Err(Error::invalid(format!("row {row} ({id:?}) is zero and cannot be normalised")));
         }
         out.push(&scaled)?;
         ids.push_str(&id);
@@ -115,7 +110,7 @@ pub fn import(
     let store = tx.store();
     store.write_file(&path.join(IDS_TXT), ids.as_bytes())?;
     let rows = flat.len() as u64;
-    let meta = SpaceMeta { name: name.into(), rows, dim, normalized: normalize, vector_index: built };
+    let meta = SpaceMeta { name: name.into(), rows, dim, normalized: unit, vector_index: built };
     let json = serde_json::to_vec_pretty(&meta).map_err(|e| Error::invalid(format!("space: {e}")))?;
     store.write_file(&path.join(SPACE_JSON), &json)?;
     let mut entry = PartEntry::new(id, 0, 0, 0);
@@ -129,6 +124,11 @@ pub fn import(
     }
     next.spaces.push(entry);
     tx.publish(next)
+}
+
+/// The name that a space's part of the manifest tells.
+fn name_of(part: &PartEntry) -> &str {
+    part.extra.get("name").and_then(|n| n.as_str()).unwrap_or_default()
 }
 
 /// An opened space.
@@ -151,9 +151,8 @@ pub struct SpaceHit {
 impl Space {
     /// Opens the space `name` of a generation.
     pub fn open(dir: &IndexDir, manifest: &Manifest, name: &str) -> Result<Space> {
-        let named = |part: &PartEntry| part.extra.get("name").and_then(|n| n.as_str()).unwrap_or_default().to_string();
-        let Some(part) = manifest.spaces.iter().find(|part| named(part) == name) else {
-            let known: Vec<String> = manifest.spaces.iter().map(named).collect();
+        let Some(part) = manifest.spaces.iter().find(|part| name_of(part) == name) else {
+            let known: Vec<&str> = manifest.spaces.iter().map(name_of).collect();
             let hint = match known.is_empty() {
                 true => "it has none: `index-tools import-vectors` makes one".into(),
                 false => format!("it has {}", known.join(", ")),
@@ -172,7 +171,7 @@ impl Space {
         let (txt, bytes) = read(IDS_TXT)?;
         let text = String::from_utf8(bytes).map_err(|e| Error::corrupt(&txt, 0, e.to_string()))?;
         let ids: Vec<String> = text.lines().map(String::from).collect();
-        let vectors = Indexed::open(&path.join(VECTORS_BIN), Path::new(&path.join(ANN_BIN)), Some(&meta.vector_index))?;
+        let vectors = Indexed::open(&path.join(VECTORS_BIN), &path.join(ANN_BIN), Some(&meta.vector_index))?;
         if ids.len() != vectors.len() {
             return Err(Error::corrupt(&txt, 0, format!("{} ids for {} vectors", ids.len(), vectors.len())));
         }
@@ -207,14 +206,12 @@ impl Space {
         let mut queries = queries.to_vec();
         if self.meta.normalized {
             for (i, query) in queries.chunks_exact_mut(dim).enumerate() {
-                let norm = query.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-                if norm == 0.0 {
+                if normalize(query) == 0.0 {
                     return Err(Error::invalid(format!("vector {i} is zero: nothing is near it")));
                 }
-                query.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
             }
         }
-        let index: &dyn VectorIndex = if exact { self.vectors.flat() } else { &self.vectors };
+        let index = self.vectors.searcher(exact);
         let keep = |row: u32| Some(row) != own;
         let keep: Option<crate::ann::Keep> = if own.is_some() { Some(&keep) } else { None };
         let found = match at_least {

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::filter::DocumentFilter;
-use crate::ann::{SearchParams, VectorIndex};
+use crate::ann::{SearchParams, VectorIndex, normalize};
 use crate::embed::chunk::ChunkRule;
 use crate::embed::late::PackedQuery;
 use crate::embed::{Encoder, Role};
@@ -179,11 +179,10 @@ impl Snapshot {
         }
         let mut queries: Vec<Vec<f32>> = vectors.chunks_exact(dim).map(<[f32]>::to_vec).collect();
         for (i, query) in queries.iter_mut().enumerate() {
-            let norm = query.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let norm = normalize(query);
             if norm == 0.0 || !norm.is_finite() {
                 return Err(Error::invalid(format!("vector {i} is zero or not finite: nothing is near it")));
             }
-            query.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
         }
         self.candidates(&queries, options)?.into_iter().map(|found| self.describe(None, found, options)).collect()
     }
@@ -228,9 +227,8 @@ impl Snapshot {
         exact: bool,
         keep: Option<KeepChunk>,
     ) -> Result<Vec<Vec<ChunkHit>>> {
-        self.search_shards(queries, dim, keep, |semantic, queries, keep| match exact {
-            true => semantic.vectors.flat().search(queries, k, params, keep),
-            false => semantic.vectors.search(queries, k, params, keep),
+        self.search_shards(queries, dim, keep, |semantic, queries, keep| {
+            semantic.vectors.searcher(exact).search(queries, k, params, keep)
         })
         .map(|mut all| {
             all.iter_mut().for_each(|list| list.truncate(k));
@@ -283,12 +281,9 @@ impl Snapshot {
         let mut k = if options.group_by_document { wanted * 4 } else { wanted };
         let found = loop {
             let lists = match options.at_least {
-                Some(least) => {
-                    self.search_shards(&vectors, dim, keep, |semantic, queries, keep| match options.exact {
-                        true => semantic.vectors.flat().within(queries, least, &params, keep),
-                        false => semantic.vectors.within(queries, least, &params, keep),
-                    })?
-                }
+                Some(least) => self.search_shards(&vectors, dim, keep, |semantic, queries, keep| {
+                    semantic.vectors.searcher(options.exact).within(queries, least, &params, keep)
+                })?,
                 None => self.chunks_near(&vectors, dim, k, &params, options.exact, keep)?,
             };
             let mut lists = lists.into_iter();
@@ -387,7 +382,8 @@ impl Snapshot {
     }
 }
 
-fn no_embeddings() -> Error {
+/// Refuses what needs embeddings in an index that has none.
+pub fn no_embeddings() -> Error {
     Error::invalid_hint("this index has no embeddings", "build it with --encoder all-minilm-l6-v2")
 }
 

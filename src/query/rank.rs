@@ -7,6 +7,7 @@
 
 use rayon::prelude::*;
 
+use super::neighbors::no_embeddings;
 use crate::error::{Error, Result};
 use crate::index::{DocumentRef, Snapshot};
 
@@ -37,8 +38,7 @@ impl Snapshot {
     /// # Errors
     /// No items, an item without vectors or of another dimension, an index without embeddings.
     pub fn rank_by_items(&self, items: &[Vec<f32>], aggregate: Aggregate) -> Result<Vec<RankedDocument>> {
-        let dim =
-            self.dim().ok_or_else(|| Error::invalid_hint("this index has no embeddings", "build it with --encoder"))?;
+        let dim = self.dim().ok_or_else(no_embeddings)?;
         if items.is_empty() {
             return Err(Error::invalid("there are no items to rank by"));
         }

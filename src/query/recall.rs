@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use rand::{Rng, SeedableRng};
 
-use super::neighbors::ChunkHit;
+use super::neighbors::{ChunkHit, KeepChunk};
 use crate::ann::{SearchParams, VectorIndex, hnsw, ivf};
 use crate::error::{Error, Result};
 use crate::index::{DocumentRef, Manifest, Snapshot};
@@ -150,8 +150,7 @@ impl Snapshot {
             }
         }
         let keep = |shard: u32, row: u32| !self.is_hidden(shard, row);
-        let keep: Option<&(dyn Fn(u32, u32) -> bool + Sync)> =
-            if self.removals.is_empty() { None } else { Some(&keep) };
+        let keep: Option<KeepChunk> = if self.removals.is_empty() { None } else { Some(&keep) };
         let truth = self.chunks_near(&queries, dim, options.k + 1, &params, true, keep)?;
         let found = self.chunks_near(&queries, dim, options.k + 1, &params, false, keep)?;
         let (mut sum, mut worst, mut nearest) = (0.0, 1.0f64, 0usize);

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::index::{DocumentRef, Snapshot};
 use crate::shard::Shard;
 use crate::suffix::Token;
+use crate::suffix::index::maximal;
 use crate::tokenize::TokenizerKind;
 use crate::with_view;
 
@@ -168,7 +169,7 @@ impl Snapshot {
             return with_view!(shard.exact, v => v.maximal_spans(&tokens.resolve(shard)));
         }
         let longest = self.longest_matches(tokens);
-        let spans = maximal(&longest);
+        let spans: Vec<_> = maximal(longest.into_iter()).collect();
         let ngrams: Vec<Ngram> = spans.iter().map(|&(l, r)| tokens.slice(l..r)).collect();
         spans.iter().zip(self.counts(&ngrams)).map(|(&(l, r), n)| (l, r, n)).collect()
     }
@@ -413,17 +414,4 @@ fn term_numbers(shard: &Shard, terms: &[Ngram]) -> Vec<u32> {
         }
     }
     numbers
-}
-
-/// The maximal spans of a list of longest matches.
-pub fn maximal(longest: &[usize]) -> Vec<(usize, usize)> {
-    let mut out = Vec::new();
-    let mut reach = 0;
-    for (left, &n) in longest.iter().enumerate() {
-        if n > 0 && left + n > reach {
-            reach = left + n;
-            out.push((left, reach));
-        }
-    }
-    out
 }

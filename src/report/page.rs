@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::chart::{self, Bar, escape};
 use crate::decontaminate::Level;
 use crate::decontaminate::run::Row;
+use crate::tokenize::floor_char_boundary;
 
 /// Findings shown of a benchmark.
 pub const CASES: usize = 50;
@@ -136,11 +137,6 @@ fn figure(b: &Benchmark) -> String {
 }
 
 fn case(row: &Row) -> String {
-    let level = |l: Level| match l {
-        Level::Dirty => "dirty",
-        Level::Suspect => "suspect",
-        Level::Clean => "clean",
-    };
     let by: Vec<&str> = row.verdicts.iter().filter(|(_, v)| v.level > Level::Clean).map(|(n, _)| *n).collect();
     let parts: Vec<String> = row
         .components
@@ -162,7 +158,7 @@ fn case(row: &Row) -> String {
         key = escape(&row.eval_key),
         by = escape(&by.join(" ")),
         item_id = escape(&row.eval_instance_index),
-        level = level(row.level),
+        level = row.level.name(),
         score = row.contamination_score,
         parts = escape(&parts.join(" · ")),
         item = marked(&row.eval_text, item),
@@ -176,10 +172,7 @@ fn case(row: &Row) -> String {
 
 /// Text with byte ranges marked; ranges that are none of the text are passed over.
 fn marked(text: &str, mut ranges: Vec<(usize, usize)>) -> String {
-    let mut shown = text.len().min(TEXT);
-    while !text.is_char_boundary(shown) {
-        shown -= 1;
-    }
+    let shown = floor_char_boundary(text, text.len().min(TEXT));
     ranges.sort_unstable();
     let (mut out, mut at) = (String::new(), 0);
     for (a, b) in ranges {

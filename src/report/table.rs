@@ -1,6 +1,6 @@
 //! Report rows as Parquet: one row per document and item.
 //!
-//! Columns are flat. Lists (components, verdicts, other places) are the JSON text of the JSONL report, and every protocol's
+//! Columns are flat. Lists (components, other places) are the JSON text of the JSONL report, and every protocol's
 //! level and score has a column of its own, null when it was not asked. Row groups of [`GROUP`] rows bound the memory.
 
 use std::fs::File;
@@ -14,7 +14,7 @@ use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::parser::parse_message_type;
 
-use crate::decontaminate::Level;
+use crate::corpus::not_written;
 use crate::decontaminate::run::Row;
 use crate::error::{Error, Result};
 
@@ -27,14 +27,6 @@ pub struct Table {
     protocols: Vec<&'static str>,
     writer: SerializedFileWriter<File>,
     rows: Vec<Row>,
-}
-
-fn level(level: Level) -> &'static str {
-    match level {
-        Level::Dirty => "dirty",
-        Level::Suspect => "suspect",
-        Level::Clean => "clean",
-    }
 }
 
 fn column<T: DataType>(
@@ -74,7 +66,7 @@ impl Table {
             schema += &format!("optional binary {p}_level (UTF8); optional float {p}_score;");
         }
         schema += "}";
-        let failed = failure(path);
+        let failed = not_written(path);
         let schema = parse_message_type(&schema).map_err(&failed)?;
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
         let file = File::create_new(path).map_err(Error::io(path, "create"))?;
@@ -91,7 +83,7 @@ impl Table {
     /// Writes what is left and the footer.
     pub fn finish(mut self) -> Result<()> {
         self.group()?;
-        let failed = failure(&self.path);
+        let failed = not_written(&self.path);
         self.writer.close().map(drop).map_err(failed)
     }
 
@@ -100,7 +92,7 @@ impl Table {
         if rows.is_empty() {
             return Ok(());
         }
-        let failed = failure(&self.path);
+        let failed = not_written(&self.path);
         write(&mut self.writer, &rows, &self.protocols).map_err(failed)
     }
 }
@@ -114,7 +106,7 @@ fn write(writer: &mut SerializedFileWriter<File>, rows: &[Row], protocols: &[&st
         &|r| r.document_hash.clone(),
         &|r| r.eval_key.clone(),
         &|r| r.eval_instance_index.clone(),
-        &|r| level(r.level).to_string(),
+        &|r| r.level.name().to_string(),
         &|r| json(serde_json::to_string(&r.also)),
         &|r| json(serde_json::to_string(&r.components)),
         &|r| r.training_text.clone(),
@@ -131,23 +123,9 @@ fn write(writer: &mut SerializedFileWriter<File>, rows: &[Row], protocols: &[&st
     column::<Int64Type>(&mut group, rows.iter().map(|r| r.corpus_frequency.map(|n| n as i64)), true)?;
     column::<FloatType>(&mut group, rows.iter().map(|r| Some(r.contamination_score)), false)?;
     for &p in protocols {
-        let levels = rows.iter().map(|r| r.verdicts.get(p).map(|v| ByteArray::from(level(v.level))));
+        let levels = rows.iter().map(|r| r.verdicts.get(p).map(|v| ByteArray::from(v.level.name())));
         column::<ByteArrayType>(&mut group, levels, true)?;
         column::<FloatType>(&mut group, rows.iter().map(|r| r.verdicts.get(p).map(|v| v.score)), true)?;
     }
     group.close().map(drop)
-}
-
-fn failure(path: &Path) -> impl Fn(ParquetError) -> Error + use<> {
-    let path = path.to_path_buf();
-    move |e| {
-        let source = match e {
-            ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
-                Ok(io) => *io,
-                Err(other) => std::io::Error::other(other),
-            },
-            other => std::io::Error::other(other),
-        };
-        Error::Io { path: path.clone(), action: "write", source }
-    }
 }

@@ -46,6 +46,17 @@ pub trait TokenIndex: Copy {
     fn read(&self, positions: Range<usize>) -> Cow<'_, [Self::Token]>;
 }
 
+/// The maximal spans of a list of longest matches, a length for each position: those that no earlier one reaches the end of.
+pub fn maximal(longest: impl Iterator<Item = usize>) -> impl Iterator<Item = (usize, usize)> {
+    let mut reach = 0;
+    let spans = longest.enumerate().map(|(left, n)| (left, left + n));
+    spans.filter(move |&(left, right)| {
+        let further = right > left && right > reach;
+        reach = reach.max(right);
+        further
+    })
+}
+
 impl<T: Token> TokenIndex for SuffixView<'_, T> {
     type Token = T;
 
@@ -73,16 +84,10 @@ impl<T: Token> TokenIndex for SuffixView<'_, T> {
     }
 
     fn maximal_spans(&self, text: &[T]) -> Vec<(usize, usize, u64)> {
-        let mut out = Vec::new();
-        let mut reach = 0;
-        for (left, longest) in self.longest_at_each(text, usize::MAX).iter().enumerate() {
-            if left + longest.tokens > reach && longest.tokens > 0 {
-                reach = left + longest.tokens;
-                // The match itself tells where its interval is.
-                out.push((left, reach, self.interval_around(longest.rank, longest.tokens).len() as u64));
-            }
-        }
-        out
+        let longest = self.longest_at_each(text, usize::MAX);
+        // The match itself tells where its interval is.
+        let count = |left: usize| self.interval_around(longest[left].rank, longest[left].tokens).len() as u64;
+        maximal(longest.iter().map(|l| l.tokens)).map(|(left, right)| (left, right, count(left))).collect()
     }
 
     fn next_tokens(&self, ranks: Range<usize>, n: usize) -> Vec<Next> {
@@ -124,15 +129,8 @@ impl TokenIndex for CompactIndex<'_> {
     }
 
     fn maximal_spans(&self, text: &[u32]) -> Vec<(usize, usize, u64)> {
-        let mut out = Vec::new();
-        let mut reach = 0;
-        for (left, n) in CompactIndex::longest_matches(self, text).into_iter().enumerate() {
-            if left + n > reach && n > 0 {
-                reach = left + n;
-                out.push((left, reach, self.count(&text[left..reach])));
-            }
-        }
-        out
+        let longest = CompactIndex::longest_matches(self, text);
+        maximal(longest.into_iter()).map(|(left, right)| (left, right, self.count(&text[left..right]))).collect()
     }
 
     fn next_tokens(&self, ranks: Range<usize>, n: usize) -> Vec<Next> {

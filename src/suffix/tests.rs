@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::compact::CompactIndex;
 use super::layout::{self, SuffixMeta};
 use super::search::Longest;
-use super::{SuffixView, Token, sort};
+use super::{SuffixView, Token, TokenIndex, sort};
 
 struct Built<T> {
     stream: Vec<T>,
@@ -129,11 +130,55 @@ fn run<T: Token>(documents: &[Vec<u32>], sep: u32, picks: &[(usize, usize, u32)]
     built.check_batch(&queries, &text);
 }
 
+/// What a query sees of an index: everything but the numbering of ranks.
+fn seen<I: TokenIndex<Token = u32>>(
+    index: I,
+    queries: &[Vec<u32>],
+    text: &[u32],
+    stream: usize,
+) -> impl std::fmt::Debug + use<I> {
+    let slices: Vec<&[u32]> = queries.iter().map(Vec::as_slice).collect();
+    let each: Vec<_> = queries
+        .iter()
+        .zip(index.intervals(&slices))
+        .map(|(q, ranks)| {
+            assert_eq!(ranks, index.interval(q));
+            let mut places: Vec<usize> = ranks.clone().map(|rank| index.place(rank, q.len())).collect();
+            places.sort_unstable();
+            // Where nothing is asked for, an occurrence's place is not defined.
+            places.retain(|_| !q.is_empty());
+            let next: Vec<_> = index.next_tokens(ranks.clone(), q.len()).iter().map(|n| (n.token, n.count)).collect();
+            (ranks.len(), places, if ranks.is_empty() { Vec::new() } else { next })
+        })
+        .collect();
+    let read: Vec<Vec<u32>> =
+        [0..stream, stream / 3..stream / 2, stream..stream + 9].map(|range| index.read(range).into_owned()).into();
+    (each, index.longest_matches(text), index.maximal_spans(text), read)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
     #[test]
     fn bytes_equal_brute_force(d in documents(4), picks in prop::collection::vec((0..10_000usize, 0..60usize, 0..300u32), 1..12)) {
         run::<u8>(&d, 255, &picks);
+    }
+    #[test]
+    fn layouts_answer_alike(d in documents(4), picks in prop::collection::vec((0..10_000usize, 0..30usize, 0..6u32), 1..12)) {
+        let built = Built::<u32>::new(&d, 9);
+        let bytes = CompactIndex::build(&built.stream, 9).unwrap();
+        let mut queries = vec![vec![], vec![8]];
+        for (at, n, last) in picks {
+            let mut q: Vec<u32> = built.stream[at % built.stream.len()..].iter().take(n).copied().take_while(|&t| t < 9).collect();
+            queries.push(q.clone());
+            q.push(last);
+            queries.push(q);
+        }
+        let text = queries.concat();
+        let n = built.stream.len();
+        assert_eq!(
+            format!("{:?}", seen(built.view(), &queries, &text, n)),
+            format!("{:?}", seen(CompactIndex::open(&bytes).unwrap(), &queries, &text, n))
+        );
     }
     #[test]
     fn narrow_equal_brute_force(d in documents(3), picks in prop::collection::vec((0..10_000usize, 0..60usize, 0..300u32), 1..12)) {

@@ -124,6 +124,17 @@ pub enum Level {
     Dirty,
 }
 
+impl Level {
+    /// As reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Clean => "clean",
+            Level::Suspect => "suspect",
+            Level::Dirty => "dirty",
+        }
+    }
+}
+
 /// A protocol's judgement of one item in one document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
