@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::suffix::layout::SuffixMeta;
 use crate::tokenize::TokenizerSpec;
 
-pub use documents::{Documents, StoredDocument};
+pub use documents::{CacheUse, Documents, StoredDocument, cache_use};
 pub use exact::ExactIndex;
 pub use semantic::Semantic;
 pub use terms::Terms;
