@@ -485,7 +485,7 @@ fn thousands_of_connections_leave_the_server_answering() {
     let wanted: usize = std::env::var("PRIORART_CONNECTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
     let s = Running::start(|set| {
         set.limits.connections = 4096;
-        set.limits.read_timeout = std::time::Duration::from_secs(3);
+        set.limits.read_timeout = std::time::Duration::from_secs(60);
     });
     let begin = std::time::Instant::now();
     let (mut open, mut refused, mut failed) = (Vec::new(), 0, 0);
@@ -498,15 +498,16 @@ fn thousands_of_connections_leave_the_server_answering() {
             Err(_) => failed += 1,
         }
     }
-    // Those beyond the limit were told so, or closed; those within are closed once their head is late.
+    // Those beyond the limit were told so, or closed at once; those within wait for their head.
     for c in &mut open {
-        c.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        c.set_read_timeout(Some(std::time::Duration::from_millis(1))).unwrap();
         let mut answer = [0; 12];
         refused += usize::from(c.read_exact(&mut answer).is_ok() && &answer == b"HTTP/1.1 503");
     }
     println!("{} connections in {:?}: {refused} refused with 503, {failed} not accepted", open.len(), begin.elapsed());
     assert_eq!(open.len() + failed, wanted);
     assert!(failed * 100 <= wanted, "{failed} connections were not accepted");
+    assert!(wanted <= 4096 || refused > 0, "none was refused");
     drop(open);
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while s.post("/v1/small/count", &json!({ "query": " the quick brown fox" })).json["count"] != 3 {
