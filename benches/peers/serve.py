@@ -1,11 +1,12 @@
 """Load on the query server, and the same requests on infini-gram's package behind a small HTTP server, in one run.
 
-    benches/peers/run serve [CORPUS] [--seconds 15] [--soak 600]
+    benches/peers/run serve [CORPUS] [--seconds 15]
+    benches/peers/run serve [CORPUS] --soak 600
 
 CORPUS (default: $PRIORART_DATA/corpora) is indexed with gpt2 tokens; its token stream is handed to the package's own sorter. wrk (Debian: apt-get
 install wrk) keeps 64 connections busy on loopback with mixed requests in infini-gram's own form, the same bodies for both: counts, boolean counts,
 probabilities, next tokens and finds. Then our own interface: counts, and traces of about 500 tokens with the request that the page sends. `--soak`
-adds that many seconds of mixed load and looks at the server's memory on the way.
+only loads our server with batches of counts, finds and traces for so many seconds, looks at its memory on the way, and writes results/serve-soak.json.
 
 The peer's server is Python's threading one: what it costs is part of what it answers in, as it is of ours; `engine alone` is the package without it.
 """
@@ -28,7 +29,7 @@ import time
 
 import peer
 
-peer.enter("exact", ["infini-gram==2.6.0", "tokengrams==0.3.3", "numpy"])
+peer.enter("serve", ["infini-gram==2.6.0", "numpy"])
 
 import numpy as np  # noqa: E402
 from infini_gram.engine import InfiniGramEngine  # noqa: E402
@@ -110,12 +111,14 @@ class PeerServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
+    def handle_error(self, request, client_address):
+        """The load ends while answers are on their way."""
+
 
 def peer_server(engine):
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
-        wbufsize = -1
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -192,6 +195,76 @@ def absolute(rows, metric, unit, value, goal, higher=False):
                  "ratio": round(value / goal if higher else goal / max(value, 1e-9), 3), "goal": 1.0, "met": met})
 
 
+def compare(address, stream, separator, theirs, about, seconds, rng):
+    """Both servers under the same load, then our own interface; writes the results."""
+    rows = []
+    client = Client(address)
+    bodies = mixed(stream, separator, rng)
+    engine = InfiniGramEngine(index_dir=str(theirs), eos_token_id=EOS, vocab_size=65535, token_dtype="u16", ds_prefetch_depth=0,
+                              sa_prefetch_depth=0, od_prefetch_depth=0)
+    # Answers first: the same number for the same body, where neither samples.
+    agree = {"same": 0, "different": 0}
+    for body in bodies[:500]:
+        got, want = client.post("/", body)[0], answer(engine, body)
+        for key in ("count", "cnt", "cont_cnt"):
+            if key in want and not want.get("approx"):
+                agree["same" if got[key] == want[key] else "different"] += 1
+    httpd = peer_server(engine)
+    peer_address = f"127.0.0.1:{httpd.server_address[1]}"
+    for where in (address, peer_address):
+        load(where, "/", bodies, 2)
+    mine, other = load(address, "/", bodies, seconds), load(peer_address, "/", bodies, seconds)
+    httpd.shutdown()
+    begin = time.perf_counter()
+    for body in bodies[:1000]:
+        answer(engine, body)
+    alone = 1000 / (time.perf_counter() - begin)
+    name = "infini-gram 2.6.0 behind Python's threading HTTP server"
+    rows.append(peer.result("mixed, 64 connections", "requests/s", mine["requests_per_second"], other["requests_per_second"], name, 1))
+    rows.append(peer.result("mixed, 64 connections, p50", "ms", mine["p50_ms"], other["p50_ms"], name, 1, False))
+    rows.append(peer.result("mixed, 64 connections, p99", "ms", mine["p99_ms"], other["p99_ms"], name, 1, False))
+    rows.append(peer.result("mixed, 64 connections", "requests/s", mine["requests_per_second"], alone, "the package's engine alone, one thread", 1))
+    absolute(rows, "errors", "requests", mine["errors"], 0)
+
+    # The server closed the idle connection meanwhile.
+    client = Client(address)
+    phrases, sewn = texts(client, about, rng)
+    for text in sewn[:10]:
+        client.post("/v1/bench/trace", {"text": text, **PAGE})
+    sizes = [client.post("/v1/bench/trace", {"text": t, "documents_per_span": 0})[0]["tokens"] for t in sewn]
+    count = latencies(lambda: client.post("/v1/bench/count", {"query": rng.choice(phrases)})[1], seconds / 3)
+    trace = latencies(lambda: client.post("/v1/bench/trace", {"text": rng.choice(sewn), **PAGE})[1], seconds)
+    every = latencies(lambda: client.post("/v1/bench/trace", {"text": rng.choice(sewn), **PAGE, "min_tokens": 1, "document_spans": None})[1], seconds / 3)
+    counted = load(address, "/v1/bench/count", [{"query": p} for p in phrases], seconds)
+    absolute(rows, "count, one client, p50", "ms", count["p50_ms"], 1.0)
+    absolute(rows, f"trace of {statistics.median(sizes):.0f} tokens, p50", "ms", trace["p50_ms"], 20.0)
+    absolute(rows, "counts of texts, 64 connections", "requests/s", counted["requests_per_second"], 5000, True)
+    absolute(rows, "errors in counts", "requests", counted["errors"], 0)
+    notes = {"documents": about["documents"], "tokens": about["tokens"], "text_mb": round(about["text_bytes"] / 1e6, 1), "answers": agree,
+             "load_average": os.getloadavg()[0], "mixed": {"ours": mine, "peer": other}, "count": count, "counts": counted, "trace": trace,
+             "trace_with_documents_of_every_span": every}
+    peer.report("serve", rows, notes)
+
+
+def soak(pid, address, phrases, sewn, seconds, rng):
+    """Batches of counts, finds and traces; memory before, on the way and after."""
+    one = lambda: [{"count": {"query": rng.choice(phrases)}}, {"find": {"query": rng.choice(phrases), "limit": 3}},  # noqa: E731
+                   {"trace": {"text": rng.choice(sewn), **PAGE}}]
+    bodies = [{"requests": one()} for _ in range(200)]
+    looks, errors, requests = [resident(pid)], 0, 0
+    step = max(5, seconds // 20)
+    for _ in range(seconds // step):
+        got = load(address, "/v1/bench/batch", bodies, step)
+        errors += got["errors"]
+        requests += 3 * got["requests_per_second"] * step
+        looks.append(resident(pid))
+    settled = looks[len(looks) // 5]
+    rows = []
+    absolute(rows, f"memory grown in the last {seconds * 4 // 5} s of load", "MiB", max(0, looks[-1] - settled) / 1024, 16)
+    absolute(rows, "errors", "requests", errors, 0)
+    peer.report("serve-soak", rows, {"seconds": seconds, "queries": round(requests), "resident_kib": looks})
+
+
 def main():
     a = argparse.ArgumentParser()
     data = os.environ.get("PRIORART_DATA")
@@ -213,12 +286,8 @@ def main():
     if not (theirs / "table.0").exists():
         infinigram.write(stream, separator, theirs)
         infinigram.sort(theirs)
-    engine = InfiniGramEngine(index_dir=str(theirs), eos_token_id=EOS, vocab_size=65535, token_dtype="u16", ds_prefetch_depth=0,
-                              sa_prefetch_depth=0, od_prefetch_depth=0)
     rng = random.Random(42)
-    bodies = mixed(stream, separator, rng)
     server = subprocess.Popen([ours, "serve", f"bench={index}", "--port", "0", "--probes", "0"], stderr=subprocess.PIPE, text=True)
-    rows = []
     try:
         address = None
         while address is None:
@@ -230,60 +299,10 @@ def main():
         threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()
         client = Client(address)
         about = json.loads(client.get("/v1/bench"))
-        # Answers first: the same number for the same body, where neither samples.
-        agree = {"same": 0, "different": 0}
-        for body in bodies[:500]:
-            got, want = client.post("/", body)[0], answer(engine, body)
-            for key in ("count", "cnt", "cont_cnt"):
-                if key in want and not want.get("approx"):
-                    agree["same" if got[key] == want[key] else "different"] += 1
-        httpd = peer_server(engine)
-        peer_address = f"127.0.0.1:{httpd.server_address[1]}"
-        for where in (address, peer_address):
-            load(where, "/", bodies, 2)
-        mine, other = load(address, "/", bodies, a.seconds), load(peer_address, "/", bodies, a.seconds)
-        httpd.shutdown()
-        begin = time.perf_counter()
-        for body in bodies[:1000]:
-            answer(engine, body)
-        alone = 1000 / (time.perf_counter() - begin)
-        name = "infini-gram 2.6.0 behind Python's threading HTTP server"
-        rows.append(peer.result("mixed, 64 connections", "requests/s", mine["requests_per_second"], other["requests_per_second"], name, 1))
-        rows.append(peer.result("mixed, 64 connections, p50", "ms", mine["p50_ms"], other["p50_ms"], name, 1, False))
-        rows.append(peer.result("mixed, 64 connections, p99", "ms", mine["p99_ms"], other["p99_ms"], name, 1, False))
-        rows.append(peer.result("mixed, 64 connections", "requests/s", mine["requests_per_second"], alone, "the package's engine alone, one thread", 1))
-        absolute(rows, "errors", "requests", mine["errors"], 0)
-
-        phrases, sewn = texts(client, about, rng)
-        for text in sewn[:10]:
-            client.post("/v1/bench/trace", {"text": text, **PAGE})
-        sizes = [client.post("/v1/bench/trace", {"text": t, "documents_per_span": 0})[0]["tokens"] for t in sewn]
-        count = latencies(lambda: client.post("/v1/bench/count", {"query": rng.choice(phrases)})[1], a.seconds / 3)
-        trace = latencies(lambda: client.post("/v1/bench/trace", {"text": rng.choice(sewn), **PAGE})[1], a.seconds)
-        every = latencies(lambda: client.post("/v1/bench/trace", {"text": rng.choice(sewn), **PAGE, "min_tokens": 1, "document_spans": None})[1], a.seconds / 3)
-        counted = load(address, "/v1/bench/count", [{"query": p} for p in phrases], a.seconds)
-        absolute(rows, "count, one client, p50", "ms", count["p50_ms"], 1.0)
-        absolute(rows, "count, one client, p99", "ms", count["p99_ms"], 10.0)
-        absolute(rows, f"trace of {statistics.median(sizes):.0f} tokens, p50", "ms", trace["p50_ms"], 20.0)
-        absolute(rows, "the same, p99", "ms", trace["p99_ms"], 100.0)
-        absolute(rows, "counts of texts, 64 connections", "requests/s", counted["requests_per_second"], 5000, True)
-        absolute(rows, "errors in counts", "requests", counted["errors"], 0)
-        notes = {"documents": about["documents"], "tokens": about["tokens"], "text_mb": round(about["text_bytes"] / 1e6, 1), "answers": agree,
-                 "load_average": os.getloadavg()[0], "trace_all_documents_of_all_spans_ms": every, "mixed": {"ours": mine, "peer": other}}
         if a.soak:
-            soak_bodies = [{"requests": [{"count": {"query": rng.choice(phrases)}}, {"find": {"query": rng.choice(phrases[::7]), "limit": 3}},
-                                         {"trace": {"text": rng.choice(sewn), **PAGE}}]} for _ in range(200)]
-            looks = [resident(server.pid)]
-            errors = 0
-            step = max(5, a.soak // 20)
-            for _ in range(a.soak // step):
-                errors += load(address, "/v1/bench/batch", soak_bodies, step)["errors"]
-                looks.append(resident(server.pid))
-            settled = looks[len(looks) // 5]
-            absolute(rows, f"memory grown in the last {a.soak * 4 // 5} s of load", "MiB", max(0, looks[-1] - settled) / 1024, 16)
-            absolute(rows, "errors under that load", "requests", errors, 0)
-            notes["resident_kib"] = looks
-        peer.report("serve", rows, notes)
+            soak(server.pid, address, *texts(client, about, rng), a.soak, rng)
+        else:
+            compare(address, stream, separator, theirs, about, a.seconds, rng)
     finally:
         server.terminate()
         server.wait(30)

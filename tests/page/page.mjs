@@ -141,7 +141,7 @@ const checks = {
   async "one item is checked against every document"() {
     const page = await open("#contamination");
     await page.getByRole("button", { name: "One item, now" }).click();
-    await page.getByLabel("Eval item").fill("Ilse bakes nine trays of twelve rolls and drops one tray on the stairs; how many rolls reach the shop window?");
+    await page.getByRole("textbox", { name: "Eval item" }).fill("Ilse bakes nine trays of twelve rolls and drops one tray on the stairs; how many rolls reach the shop window?");
     await page.getByLabel("Protocols").selectOption("all");
     await page.getByRole("button", { name: "Check", exact: true }).click();
     await heading(page, "1 document with this item").waitFor();
@@ -150,11 +150,11 @@ const checks = {
     await accessible(page, "check");
     const again = await open(new URL(page.url()).hash);
     await heading(again, "1 document with this item").waitFor();
-    await again.getByLabel("Eval item").fill("Which river did the surveyors fail to cross before the ice closed in around their boats?");
+    await again.getByRole("textbox", { name: "Eval item" }).fill("Which river did the surveyors fail to cross before the ice closed in around their boats?");
     await again.getByRole("button", { name: "Check", exact: true }).click();
     await again.getByText("Nothing found").waitFor();
     assert.match(await shown(again), /documents of small, generation 1, were read in full/);
-    await again.getByLabel("Eval item").fill('{"question": ');
+    await again.getByRole("textbox", { name: "Eval item" }).fill('{"question": ');
     await again.getByRole("button", { name: "Check", exact: true }).click();
     await again.getByText(/The item is not JSON/).waitFor();
   },

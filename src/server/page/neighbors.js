@@ -57,7 +57,7 @@ export function render(view, { index, info, state, go }) {
     const pairs = aligned(state.text, n);
     return el("article.card", {},
       el("h3", {}, n.id), el("p.meta", {}, `${n.path} · cosine ${n.score.toFixed(3)}`, n.late_interaction === undefined ? "" : ` · late interaction ${n.late_interaction.toFixed(3)}`),
-      el("p.snippet", {}, info.redacted ? "This server withholds the text." : shaded(n.text, pairs), " ",
+      el("p.snippet.passage", {}, info.redacted ? "This server withholds the text." : shaded(n.text, pairs), " ",
         el("button.quiet", { type: "button", onclick: () => show(index, n, n), "aria-label": `Open ${n.id}` }, "Open")),
       pairs.length ? el("details", {}, el("summary", {}, "Which word matched which"), table(pairs)) : null);
   }
