@@ -1,12 +1,13 @@
 //! `count`, `find`, `next`, `trace`: exact queries.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::input;
 use super::output::{self, number, one_line};
-use super::{Global, Outcome};
+use super::{Format, Global, Outcome};
 use crate::error::Error;
 use crate::index::Snapshot;
 use crate::query::Ngram;
@@ -154,9 +155,46 @@ pub struct FindArgs {
     /// Characters of text to show on either side
     #[arg(long, default_value_t = 80, value_name = "N")]
     context: usize,
+    /// Stream every document, one JSON object a line, in bounded memory
+    #[arg(long, conflicts_with_all = ["all", "any", "expression", "window", "limit", "offset"])]
+    all_documents: bool,
     /// Exit with 1 if anything is found
     #[arg(long)]
     check: bool,
+}
+
+#[derive(serde::Serialize)]
+struct StreamedRow<'a> {
+    query: &'a str,
+    #[serde(flatten)]
+    found: crate::query::find::FoundDocument,
+}
+
+/// Prints every document of each query as it is found.
+fn stream(global: &Global, snapshot: &Snapshot, args: &FindArgs, options: &FindOptions) -> anyhow::Result<Outcome> {
+    if global.format() == Format::Json {
+        return Err(Error::invalid_hint(
+            "--all-documents has no end that one JSON document could wait for",
+            "use --format jsonl",
+        )
+        .into());
+    }
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut documents = 0u64;
+    for query in &args.queries {
+        let ngram = snapshot.ngram(query)?;
+        snapshot.each_document(&ngram, options, |found| -> anyhow::Result<()> {
+            documents += 1;
+            serde_json::to_writer(&mut out, &StreamedRow { query, found })?;
+            out.write_all(b"\n")?;
+            Ok(())
+        })?;
+    }
+    out.flush()?;
+    if !global.quiet {
+        eprintln!("{} documents", number(documents));
+    }
+    Ok(if args.check && documents > 0 { Outcome::Findings } else { Outcome::Done })
 }
 
 #[derive(serde::Serialize)]
@@ -170,6 +208,9 @@ pub fn find(global: &Global, args: FindArgs) -> anyhow::Result<Outcome> {
     let snapshot = global.snapshot()?;
     let options =
         FindOptions { offset: args.offset, limit: args.limit, per_document: args.per_document, context: args.context };
+    if args.all_documents {
+        return stream(global, &snapshot, &args, &options);
+    }
     let expressions = args.boolean.expressions(&snapshot, &args.queries)?;
     let mut rows = Vec::new();
     if expressions.is_empty() {

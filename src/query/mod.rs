@@ -3,6 +3,8 @@
 //! - [`count`]: how often n-grams occur, single and batched.
 //! - [`find`]: where, with the original text around it.
 //! - [`boolean`]: AND and OR of n-grams, in a document or a window.
+//! - [`cooccur`]: how often the phrases of a pair stand together.
+//! - [`hunt`]: all documents with a trigger, and the bursty n-grams around it.
 //! - [`next`]: n-gram and ∞-gram next-token distributions.
 //! - [`trace`]: longest matches and maximal spans of a whole text.
 //! - [`neighbors`]: the semantically nearest chunks, of the documents that a [`filter`] admits.
@@ -14,9 +16,11 @@
 //! text is an index of its own whose counts are subtracted.
 
 pub mod boolean;
+pub mod cooccur;
 pub mod count;
 pub mod filter;
 pub mod find;
+pub mod hunt;
 pub mod metrics;
 pub mod neighbors;
 pub mod next;
