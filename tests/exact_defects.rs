@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use oracle::index;
 use priorart::index::Snapshot;
+use priorart::query::Ngram;
 use priorart::query::boolean::Expression;
 use priorart::query::find::FindOptions;
 use priorart::shard::Layout;
@@ -98,8 +99,9 @@ fn a_search_never_gives_a_document_twice() {
         let mut texts = vec!["nothing here".to_string(); 20];
         texts[7] = "needle needle needle needle needle needle".into();
         let (_dir, s) = one("words", texts);
-        let found =
-            s.find(&s.ngram("needle").expect("a phrase"), &FindOptions { limit: 5, ..Default::default() }).expect("found");
+        let found = s
+            .find(&s.ngram("needle").expect("a phrase"), &FindOptions { limit: 5, ..Default::default() })
+            .expect("found");
         assert_eq!((found.count, found.documents, found.found.len()), (6, 1, 1));
         assert_eq!((found.found[0].count, found.found[0].occurrences.len()), (6, 3));
     });
@@ -189,5 +191,124 @@ fn long_copies_build_in_linear_time_and_stay_sorted() {
         }
         assert_eq!(s.count(&s.ngram(&text).expect("a text")), 20);
         assert_eq!(s.longest_matches(&s.ngram(&text[1000..4000]).expect("a text"))[0], 3000);
+    });
+}
+
+#[test]
+fn fifty_copies_of_a_megabyte_build_in_linear_time() {
+    // Words of many letters: a megabyte of them has few tokens, and so the test little to sort; the repeats are as long.
+    let mut state = 7u32;
+    let mut text = String::with_capacity(1 << 20);
+    while text.len() < 1 << 20 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text += &format!("w{:x} ", u128::from(state >> 14).pow(5));
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    in_each_layout(|one| {
+        let (_dir, s) = builds_fast(one, "words", vec![text.clone(); 50]);
+        for from in [0, words.len() / 2, words.len() - 3000] {
+            let ngram = Ngram::Terms(words[from..from + 3000].iter().map(|w| w.to_string()).collect());
+            assert_eq!(s.count(&ngram), 50, "at {from}");
+            assert_eq!(s.longest_matches(&ngram)[0], 3000);
+        }
+        let found = s.find(&s.ngram(words[9]).expect("a word"), &FindOptions { limit: 1, ..Default::default() });
+        assert_eq!(found.expect("found").documents, 50);
+    });
+}
+
+#[test]
+fn an_and_on_real_text_is_exact_for_three_hundred_pairs_of_bigrams() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).expect("a text");
+    // Documents short enough that pairs often miss each other.
+    let texts: Vec<String> = ["README.md", "ARCHITECTURE.md", "OUTPUT.md", "FORMAT.md", "CONTRIBUTING.md"]
+        .iter()
+        .flat_map(|name| read(name).split("\n\n").map(str::to_string).collect::<Vec<_>>())
+        .collect();
+    in_each_layout(|one| {
+        let (_dir, s) = one("words", texts.clone());
+        let documents: Vec<Vec<String>> = texts
+            .iter()
+            .map(|t| match s.ngram(t).expect("a text") {
+                Ngram::Terms(terms) => terms,
+                Ngram::Ids(_) => unreachable!("an open vocabulary"),
+            })
+            .collect();
+        let bigrams: Vec<&[String]> = documents.iter().flat_map(|d| d.windows(2)).collect();
+        let mut together = 0;
+        for i in 0..300 {
+            // The second stands in the document of the first, or anywhere.
+            let a = bigrams[i * 7919 % bigrams.len()];
+            let b =
+                if i % 2 == 0 { bigrams[(i * 7919 + 5) % bigrams.len()] } else { bigrams[i * 104_729 % bigrams.len()] };
+            let places = |d: &[String], q: &[String]| {
+                d.windows(2).enumerate().filter(|(_, w)| *w == q).map(|(at, _)| at).collect::<Vec<_>>()
+            };
+            let found: Vec<[Vec<usize>; 2]> = documents.iter().map(|d| [places(d, a), places(d, b)]).collect();
+            let counts = [0, 1].map(|k| found.iter().map(|f| f[k].len()).sum::<usize>());
+            let anchor = usize::from(counts[1] < counts[0]);
+            let asked = Expression::all([a, b].map(|q| Ngram::Terms(q.to_vec())).to_vec());
+            for window in [None, Some(10)] {
+                let near = |f: &[Vec<usize>; 2], at: usize| {
+                    f[1 - anchor].iter().any(|&to| window.is_none_or(|w| at.abs_diff(to) + 2 <= w))
+                };
+                let each: Vec<usize> =
+                    found.iter().map(|f| f[anchor].iter().filter(|&&at| near(f, at)).count()).collect();
+                let got = s.boolean_count(&asked, window).expect("a count");
+                assert_eq!(got.count as usize, each.iter().sum::<usize>(), "{a:?} and {b:?} within {window:?}");
+                assert_eq!(got.documents as usize, each.iter().filter(|n| **n > 0).count());
+                together += got.count;
+            }
+        }
+        assert!(together > 300, "the pairs test something");
+    });
+}
+
+#[test]
+fn vocabularies_beyond_two_bytes_work() {
+    in_each_layout(|one| {
+        for tokenizer in ["cl100k", "o200k"] {
+            let text = "Ein Ⅷ 漢字 поезд naïve 𒀀 zażółć gęślą jaźń ".repeat(3);
+            let (_dir, s) = one(tokenizer, vec![text.clone(), "one".into()]);
+            assert_eq!(s.shards[0].meta.width, 4);
+            let all = s.ngram(&text).expect("a text");
+            let Ngram::Ids(ids) = &all else { unreachable!("a closed vocabulary") };
+            assert!(ids.iter().any(|&id| id > 65_535), "{tokenizer}: the text has large ids");
+            assert_eq!(s.count(&all), 1);
+            assert_eq!(s.count(&s.ngram("ein").expect("a text")), 0);
+            let word = s.ngram(" поезд").expect("a text");
+            assert_eq!(s.count(&word), 3);
+            let found = s.find(&word, &FindOptions::default()).expect("found");
+            assert!(found.found[0].occurrences.iter().all(|o| o.text == " поезд"));
+            assert_eq!(s.next(&word, 0).tokens.iter().map(|t| t.count).sum::<u64>(), 3);
+            assert_eq!(s.longest_matches(&all)[0], ids.len());
+        }
+    });
+}
+
+#[test]
+fn empty_documents_and_single_tokens_count_right() {
+    in_each_layout(|one| {
+        let texts = ["", "word", "", "", "word", "other word", ""].map(String::from).to_vec();
+        for tokenizer in ["words", "bytes", "gpt2"] {
+            let (_dir, s) = one(tokenizer, texts.clone());
+            assert_eq!(s.manifest.corpus.documents, 7);
+            let word = s.ngram("word").expect("a word");
+            let expected = if tokenizer == "gpt2" { 2 } else { 3 };
+            assert_eq!(s.count(&word), expected, "{tokenizer}");
+            let found = s.find(&word, &FindOptions::default()).expect("found");
+            let numbers: Vec<&str> = found.found.iter().map(|f| f.id.as_str()).collect();
+            assert_eq!(numbers, &["0/1", "0/4", "0/5"][..expected as usize], "{tokenizer}");
+            let next = s.next(&word, 0);
+            assert_eq!((next.end_of_document, next.distinct), (expected, 0), "{tokenizer}");
+            assert_eq!(s.next(&s.ngram("").expect("nothing"), 0).prompt_count, s.manifest.corpus.tokens);
+        }
+        // Nothing but empty documents; nothing but one token.
+        let (_dir, s) = one("words", vec![String::new(); 3]);
+        assert_eq!((s.count(&s.ngram("a").expect("a word")), s.manifest.corpus.tokens), (0, 0));
+        assert_eq!(s.longest_matches(&s.ngram("a b").expect("a text")), [0, 0]);
+        let (_dir, s) = one("bytes", vec!["x".into()]);
+        assert_eq!(s.longest_matches(&s.ngram("xxy").expect("a text")), [1, 1, 0]);
+        assert_eq!(s.next(&s.ngram("x").expect("a text"), 0).end_of_document, 1);
     });
 }

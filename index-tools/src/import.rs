@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use priorart::index::IndexDir;
 use priorart::index::build::seed;
 use priorart::index::import::{describe, import};
-use priorart::index::IndexDir;
 use priorart::tokenize::Tokenizer;
 use priorart::{Error, Result};
 

@@ -254,7 +254,13 @@ pub fn publish(global: &Global, args: PublishArgs) -> anyhow::Result<Outcome> {
         Ok(dir) => dir,
         Err(_) => IndexDir::create(path, builder::seed(&tokenizer))?,
     };
-    let options = BuildOptions { read: args.read.options(&tokenizer), memory: global.memory(), task: 0, tasks: args.tasks, layout: args.layout.layout };
+    let options = BuildOptions {
+        read: args.read.options(&tokenizer),
+        memory: global.memory(),
+        task: 0,
+        tasks: args.tasks,
+        layout: args.layout.layout,
+    };
     summary(global, &builder::publish(&dir, &tokenizer, &files, &options, |_| {})?)
 }
 
@@ -358,7 +364,8 @@ fn estimate(
     let cap = builder::shard_tokens(tokenizer, memory, layout)?;
     let shards = tokens.div_ceil(cap).max(1);
     // Text compresses about threefold.
-    let index_bytes = (tokens as f64 * disk_bytes_per_token(tokenizer, tokens / shards, layout)) as u64 + text as u64 / 3;
+    let index_bytes =
+        (tokens as f64 * disk_bytes_per_token(tokenizer, tokens / shards, layout)) as u64 + text as u64 / 3;
     Ok(Estimate {
         files: files.len(),
         bytes_on_disk: on_disk,

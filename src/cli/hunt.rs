@@ -54,14 +54,13 @@ pub fn cooccur(global: &Global, args: CooccurArgs) -> anyhow::Result<Outcome> {
         )
         .into());
     }
-    let ngrams: Vec<[Ngram; 2]> = pairs
-        .iter()
-        .map(|[a, b]| Ok([snapshot.ngram(a)?, snapshot.ngram(b)?]))
-        .collect::<crate::Result<_>>()?;
+    let ngrams: Vec<[Ngram; 2]> =
+        pairs.iter().map(|[a, b]| Ok([snapshot.ngram(a)?, snapshot.ngram(b)?])).collect::<crate::Result<_>>()?;
     let found = snapshot.cooccurrences(&ngrams, &args.window)?;
     let rows: Vec<Row> = pairs.iter().zip(found).map(|(&pair, found)| Row { pair, found }).collect();
     if global.format() == Format::Text {
-        let mut head = String::from("first\tsecond\tcount_first\tcount_second\tdocuments_first\tdocuments_second\tdocuments_both");
+        let mut head =
+            String::from("first\tsecond\tcount_first\tcount_second\tdocuments_first\tdocuments_second\tdocuments_both");
         for w in &args.window {
             head += &format!("\tcount_within_{w}\tdocuments_within_{w}");
         }

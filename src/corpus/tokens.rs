@@ -61,9 +61,17 @@ pub struct TokenInput {
 /// Where documents begin and end.
 enum Boundaries {
     /// Lines of a CSV file.
-    Csv { path: PathBuf, lines: Box<dyn BufRead + Send>, line: u64 },
+    Csv {
+        path: PathBuf,
+        lines: Box<dyn BufRead + Send>,
+        line: u64,
+    },
     /// Ends in tokens, eight bytes each.
-    Ends { path: PathBuf, ends: BufReader<File>, last: u64 },
+    Ends {
+        path: PathBuf,
+        ends: BufReader<File>,
+        last: u64,
+    },
     Megatron(Megatron),
     /// At the end-of-document id.
     Id(u32),
@@ -171,8 +179,7 @@ impl TokenReader {
     /// Reads the tokens of a piece.
     fn piece(&mut self, piece: &Piece, out: &mut Vec<u32>) -> Result<()> {
         if piece.start > piece.end || piece.end > self.tokens {
-            let what =
-                format!("its tokens {}..{} are outside the file's {}", piece.start, piece.end, self.tokens);
+            let what = format!("its tokens {}..{} are outside the file's {}", piece.start, piece.end, self.tokens);
             return Err(self.bad(what));
         }
         let bytes = (piece.end - piece.start) * self.width as u64;
@@ -225,7 +232,9 @@ impl TokenReader {
                 return Err(Error::Damaged {
                     path: self.path.clone(),
                     offset: self.at * self.width as u64,
-                    what: format!("no end-of-document id {id} in {MAX_DOCUMENT} bytes: is it the right id and token width?"),
+                    what: format!(
+                        "no end-of-document id {id} in {MAX_DOCUMENT} bytes: is it the right id and token width?"
+                    ),
                 });
             }
         }

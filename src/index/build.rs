@@ -190,7 +190,8 @@ pub fn build(
         let (send, receive) = mpsc::sync_channel::<Result<Read>>(2 * rayon::current_num_threads());
         std::thread::scope(|scope| -> Result<()> {
             let reader = scope.spawn(move || read_batches(mine, read, skip, &send));
-            let made = fill(scope, store, tokenizer, &dir, &mut done, &receive, cap, total_bytes, options.layout, progress);
+            let made =
+                fill(scope, store, tokenizer, &dir, &mut done, &receive, cap, total_bytes, options.layout, progress);
             // The reader ends once nobody receives.
             drop(receive);
             let bad = reader.join().unwrap_or_default();

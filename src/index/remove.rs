@@ -55,7 +55,10 @@ pub fn remove(snapshot: &Snapshot, documents: &BTreeSet<DocumentRef>) -> Result<
     for &document in documents {
         let shard = snapshot.shards.get(document.shard as usize).filter(|_| snapshot.has(document));
         let Some(shard) = shard else {
-            return Err(Error::invalid(format!("there is no document {} in shard {}", document.document, document.shard)));
+            return Err(Error::invalid(format!(
+                "there is no document {} in shard {}",
+                document.document, document.shard
+            )));
         };
         lists.entry(document.shard).or_default().push(document.document);
         match snapshot.tokenizer.kind {

@@ -150,7 +150,10 @@ impl Snapshot {
         let count = self.count(trigger);
         if count > options.max_occurrences as u64 {
             return Err(Error::Limit {
-                what: format!("the trigger occurs {count} times, more than the {} that are looked at", options.max_occurrences),
+                what: format!(
+                    "the trigger occurs {count} times, more than the {} that are looked at",
+                    options.max_occurrences
+                ),
                 hint: Some("give a longer trigger, or raise the limit (some 100 bytes of memory an occurrence)".into()),
             });
         }
@@ -190,7 +193,8 @@ impl Snapshot {
                 let window = place.slice(candidate.left, candidate.right, n).unwrap_or_default();
                 let start = place.start + place.trigger - candidate.left;
                 let group = Group { document: place.document, ranges: vec![start..start + window.len()] };
-                let shown = self.found(&group, &FindOptions { per_document: 1, context: 0, ..FindOptions::default() })?;
+                let shown =
+                    self.found(&group, &FindOptions { per_document: 1, context: 0, ..FindOptions::default() })?;
                 Ok(Bursty {
                     tokens: window.iter().map(|&id| names.text(self, id)).collect(),
                     text: shown.occurrences.into_iter().next().map(|o| o.text).unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! Exact queries on a [`Snapshot`]: counts, occurrences, boolean combinations, next tokens, traces, and what follows from them.
 //!
+//! - [`batch`]: every kind of query for many at once.
 //! - [`count`]: how often n-grams occur, single and batched.
 //! - [`find`]: where, with the original text around it.
 //! - [`boolean`]: AND and OR of n-grams, in a document or a window.
@@ -15,6 +16,7 @@
 //! Every answer is exact: it equals a scan of the documents that are not removed. Shards answer one by one and counts add up; removed
 //! text is an index of its own whose counts are subtracted.
 
+pub mod batch;
 pub mod boolean;
 pub mod cooccur;
 pub mod count;

@@ -151,12 +151,7 @@ pub struct ShardBuilder<'s> {
 
 impl<'s> ShardBuilder<'s> {
     /// Starts a shard in the existing, empty directory `dir`.
-    pub fn create(
-        store: &'s dyn Store,
-        dir: &Path,
-        tokenizer: &Tokenizer,
-        layout: Layout,
-    ) -> Result<ShardBuilder<'s>> {
+    pub fn create(store: &'s dyn Store, dir: &Path, tokenizer: &Tokenizer, layout: Layout) -> Result<ShardBuilder<'s>> {
         let (stream, separator, dictionary) = match &tokenizer.kind {
             TokenizerKind::Closed(t) => {
                 let (separator, width) = closed_layout(tokenizer, t.vocab());
@@ -245,7 +240,18 @@ impl<'s> ShardBuilder<'s> {
 
     /// Sorts and writes the shard; returns its description. The caller makes it durable and publishes it.
     pub fn finish(self) -> Result<ShardMeta> {
-        let ShardBuilder { store, dir, documents, stream, separator, dictionary, text_bytes, spec, layout, detokenized } = self;
+        let ShardBuilder {
+            store,
+            dir,
+            documents,
+            stream,
+            separator,
+            dictionary,
+            text_bytes,
+            spec,
+            layout,
+            detokenized,
+        } = self;
         let summary = documents.finish()?;
         let (stream, separator, terms) = match (stream, dictionary) {
             (Stream::U32(s), Some(dictionary)) => {

@@ -178,7 +178,11 @@ impl ExactIndex {
             2 => Stream::U16(tokens.array()?),
             4 => Stream::U32(tokens.array()?),
             w => {
-                return Err(Error::corrupt(dir.join(super::SHARD_JSON), 0, format!("token width {w} is not 1, 2 or 4")));
+                return Err(Error::corrupt(
+                    dir.join(super::SHARD_JSON),
+                    0,
+                    format!("token width {w} is not 1, 2 or 4"),
+                ));
             }
         };
         let suffix = Section::open(dir.join(SUFFIX_BIN), Kind::SUFFIX)?;

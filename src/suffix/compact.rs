@@ -30,7 +30,7 @@
 //! | [`CompactIndex::count`] of n tokens | 2 (n − 1) |
 //! | [`CompactIndex::locate`], an occurrence | [`LOCATE_STEP`] / 2 on average, less than [`LOCATE_STEP`] at most |
 //! | [`CompactIndex::extract`] of k tokens | k, plus less than [`EXTRACT_STEP`] |
-//! | [`CompactIndex::next_tokens`] | 2 a distinct next token at most |
+//! | [`CompactIndex::followers`] | 2 a distinct next token at most |
 //! | [`CompactIndex::longest_matches`] | 2 a token for each place where a match ends, times the logarithm of its length |
 //!
 //! # Bytes
@@ -159,12 +159,12 @@ impl<'a> CompactIndex<'a> {
         if ngram.is_empty() {
             return self.stream_len() - self.documents();
         }
-        let rows = self.interval(ngram);
+        let rows = self.rows(ngram);
         rows.end - rows.start
     }
 
     /// The rows of an n-gram, one an occurrence (empty if there is none).
-    pub fn interval(&self, ngram: &[u32]) -> Range<u64> {
+    pub fn rows(&self, ngram: &[u32]) -> Range<u64> {
         match self.extend(self.all(), ngram) {
             (length, rows) if length == ngram.len() => rows,
             _ => 0..0,
@@ -242,7 +242,7 @@ impl<'a> CompactIndex<'a> {
 
     /// The tokens that follow the n-gram whose rows are given, in token order, with exact counts. The separator stands for the end of a
     /// document; after the empty n-gram it is left out.
-    pub fn next_tokens(&self, rows: Range<u64>) -> Vec<Next> {
+    pub fn followers(&self, rows: Range<u64>) -> Vec<Next> {
         let empty = rows == self.all();
         let (start, end) = (self.before_row(rows.start as usize), self.before_row(rows.end as usize));
         let mut found = Vec::new();
@@ -282,7 +282,7 @@ impl<'a> CompactIndex<'a> {
         if ngram.is_empty() {
             return Vec::new();
         }
-        let rows = self.interval(ngram);
+        let rows = self.rows(ngram);
         let mut found: Vec<u64> = rows.take(limit).map(|row| self.locate(row, ngram.len())).collect();
         found.sort_unstable();
         found
