@@ -192,7 +192,8 @@ impl Snapshot {
                 let place = &places[candidate.first];
                 let window = place.slice(candidate.left, candidate.right, n).unwrap_or_default();
                 let start = place.start + place.trigger - candidate.left;
-                let group = Group { document: place.document, ranges: vec![start..start + window.len()] };
+                let range = start..start + window.len();
+                let group = Group { document: place.document, ranges: vec![range] };
                 let shown =
                     self.found(&group, &FindOptions { per_document: 1, context: 0, ..FindOptions::default() })?;
                 Ok(Bursty {

@@ -10,7 +10,7 @@ use crate::tokenize::Tokenizer;
 
 /// Documents of either origin; the methods are those of [`Documents`].
 pub enum AnyDocuments {
-    Stored(Documents),
+    Stored(Box<Documents>),
     Imported(Box<ImportedDocuments>),
 }
 

@@ -95,7 +95,7 @@ impl Shard {
                 let told_by = dir.join(SHARD_JSON);
                 AnyDocuments::Imported(Box::new(infinigram::ImportedDocuments::open(&told_by, &meta)?))
             }
-            Layout::Fast | Layout::Compact => AnyDocuments::Stored(Documents::open(dir)?),
+            Layout::Fast | Layout::Compact => AnyDocuments::Stored(Box::new(Documents::open(dir)?)),
         };
         let exact = ExactIndex::open(dir, &meta)?;
         let terms = meta.terms.map(|n| Terms::open(dir, n)).transpose()?;
