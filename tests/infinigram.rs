@@ -20,8 +20,11 @@ use priorart::with_view;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-/// The project's sources, some of them twice.
-fn texts() -> Vec<String> {
+/// Shards of an index.
+const SHARDS: usize = 3;
+
+/// The project's sources, some of them twice, in as many lists as there are shards.
+fn texts() -> Vec<Vec<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths: Vec<PathBuf> = ["src/query", "src/corpus", "src/embed", "src/decontaminate", "."]
         .iter()
@@ -32,7 +35,11 @@ fn texts() -> Vec<String> {
     paths.sort();
     let mut texts: Vec<String> = paths.iter().map(|p| std::fs::read_to_string(p).expect("a text")).collect();
     texts.extend_from_within(..5);
-    texts
+    let mut parts: Vec<Vec<String>> = texts.chunks(texts.len().div_ceil(SHARDS)).map(<[String]>::to_vec).collect();
+    // Where a shard's last document ends in a prompt, the package's `ntd` says that nothing but the end ever follows it: its first
+    // and its last occurrence in the table both stand at an end. A last document of one token that is nowhere else avoids that.
+    parts.iter_mut().for_each(|part| part.push("\u{7f}".into()));
+    parts
 }
 
 fn encode(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
@@ -84,14 +91,16 @@ fn answers_as_the_package(tokenizer: &str, width: usize, vocabulary: &str) {
     let theirs = place.path().join("theirs");
     std::fs::create_dir(&theirs).expect("a directory");
     let tokenizer = Tokenizer::named(tokenizer).expect("a tokenizer");
-    let texts = texts();
+    let parts = texts();
+    let texts = parts.concat();
     let documents: Vec<(usize, Vec<u32>)> = texts.iter().map(|t| encode(&tokenizer, t)).enumerate().collect();
     // By name, 10 comes before 2.
-    let names = ["0", "10", "2"];
-    let each = documents.len().div_ceil(3);
-    let parts: Vec<&[(usize, Vec<u32>)]> = documents.chunks(each).collect();
+    let names: [&str; SHARDS] = ["0", "10", "2"];
+    let mut rest = documents.as_slice();
     for (name, part) in names.iter().zip(&parts) {
-        write(&theirs, name, part, width);
+        let (here, after) = rest.split_at(part.len());
+        write(&theirs, name, here, width);
+        rest = after;
     }
     let (directory, w) = (theirs.to_string_lossy().into_owned(), width.to_string());
     if width == 4 {
@@ -132,7 +141,9 @@ fn answers_as_the_package(tokenizer: &str, width: usize, vocabulary: &str) {
         let mut ours: Vec<(u64, u64)> = next.tokens.iter().map(|t| (u64::from(t.id.unwrap_or(0)), t.count)).collect();
         ours.sort_unstable();
         let theirs: Vec<(u64, u64)> = serde_json::from_value(told["next"].clone()).expect("pairs");
-        let real = |id: &u64| *id < u64::from(named.spec.vocab.unwrap_or(0));
+        // It shows an end as its end-of-document id, the last of its vocabulary.
+        let end = vocabulary.parse::<u64>().expect("a number") - 1;
+        let real = |id: &u64| *id != end;
         let ends: u64 = theirs.iter().filter(|(id, _)| !real(id)).map(|(_, n)| n).sum();
         assert_eq!(ours, theirs.into_iter().filter(|(id, _)| real(id)).collect::<Vec<_>>(), "after {query:?}");
         assert_eq!(next.end_of_document, ends, "{query:?}");
