@@ -74,6 +74,13 @@ impl Mapping {
     }
 }
 
+/// Maps all of a file that is no section file, such as one of another program's, as `T`s. Nobody may change it while it is mapped.
+pub fn map_file<T: bytemuck::AnyBitPattern>(path: &Path) -> Result<Array<T>> {
+    let map = Arc::new(Mapping::open(path)?);
+    let length = map.bytes().len();
+    Array::new(&map, 0..length)
+}
+
 /// A slice of `T`s inside a mapped file. Cheap to clone; keeps the file mapped.
 pub struct Array<T> {
     map: Arc<Mapping>,

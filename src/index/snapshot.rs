@@ -88,6 +88,7 @@ impl Snapshot {
                     query: name(&shard.meta.tokenizer),
                 });
             }
+            shard.documents.decode_with(&tokenizer);
             Ok(shard)
         };
         let shards = manifest.shards.par_iter().map(|s| open(dir.shard_dir(&s.id))).collect::<Result<Vec<_>>>()?;

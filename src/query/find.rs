@@ -5,7 +5,6 @@ use std::ops::Range;
 use super::Ngram;
 use crate::error::Result;
 use crate::index::{DocumentRef, Snapshot};
-use crate::shard::Shard;
 use crate::suffix::Token;
 use crate::tokenize::{ByteSpan, TokenizerKind, ceil_char_boundary, floor_char_boundary};
 use crate::with_view;
@@ -197,8 +196,13 @@ impl Snapshot {
             // No further than the last occurrence: a layout may have to decode what it reads.
             let reach = ranges.iter().map(|r| r.end as u64).max().unwrap_or(0);
             let stream = v.read(tokens.start as usize..(tokens.start + reach).min(tokens.end) as usize);
+            let bytes = |id: u32| match shard.meta.detokenized {
+                // The text was made of the tokens, whatever the tokenizer: unknown ones have no part in it.
+                true => Some(tokenizer.token_bytes(id).map_or(0, |bytes| bytes.len())),
+                false => tokenizer.text_bytes(id),
+            };
             let length = |tokens: Range<usize>| -> Option<usize> {
-                stream.get(tokens)?.iter().map(|t| tokenizer.text_bytes(t.id())).sum()
+                stream.get(tokens)?.iter().map(|t| bytes(t.id())).sum()
             };
             for range in ranges {
                 let Some(before) = length(token..range.start) else { return Ok(None) };
@@ -248,10 +252,4 @@ pub fn context(text: &str, bytes: &Range<usize>, n: usize) -> (Range<usize>, Ran
         if n == 0 { bytes.start } else { text[..bytes.start].char_indices().rev().nth(n - 1).map_or(0, |(i, _)| i) };
     let end = text[bytes.end..].char_indices().nth(n).map_or(text.len(), |(i, _)| bytes.end + i);
     (start..bytes.start, bytes.end..end)
-}
-
-/// Tokens of a document, without its separator.
-pub(super) fn token_range(shard: &Shard, document: u32) -> Range<usize> {
-    let range = shard.documents.token_range(document).unwrap_or(0..0);
-    range.start as usize..(range.end as usize).saturating_sub(1).max(range.start as usize)
 }

@@ -49,6 +49,16 @@ pub fn suffix_array<T: Token>(tokens: &[T], sep: u32) -> Result<Pages<u32>> {
                 .map_err(failed)?;
         }
         _ => {
+            // The sorter keeps tables over the alphabet: where most ids of a large one do not occur, the others are numbered anew, in order.
+            let mut occurring = Vec::new();
+            let sparse = sep >= i32::MAX as u32 || sep as usize / 4 > tokens.len() + (1 << 18);
+            if sparse {
+                occurring = tokens.iter().map(|t| t.id()).collect();
+                occurring.sort_unstable();
+                occurring.dedup();
+            }
+            let number = |id: u32| if sparse { occurring.partition_point(|&x| x < id) as i32 } else { id as i32 };
+            let largest = if sparse { occurring.len() as u32 - 1 } else { sep };
             let mut text = Pages::<i32>::zeroed(tokens.len())?;
             for (i, (t, to)) in tokens.iter().zip(text.iter_mut()).enumerate() {
                 if t.id() > sep {
@@ -57,9 +67,9 @@ pub fn suffix_array<T: Token>(tokens: &[T], sep: u32) -> Result<Pages<u32>> {
                         t.id()
                     )));
                 }
-                *to = t.id() as i32;
+                *to = number(t.id());
             }
-            sort_wide(&mut text, &mut sorted, sep).map_err(failed)?;
+            sort_wide(&mut text, &mut sorted, largest).map_err(failed)?;
         }
     }
     // Positions are non-negative i32, so their bits are the same as u32; the buffer is kept.
@@ -67,10 +77,10 @@ pub fn suffix_array<T: Token>(tokens: &[T], sep: u32) -> Result<Pages<u32>> {
 }
 
 #[allow(unsafe_code)]
-fn sort_wide(text: &mut [i32], out: &mut [i32], sep: u32) -> std::result::Result<(), libsais::LibsaisError> {
+fn sort_wide(text: &mut [i32], out: &mut [i32], largest: u32) -> std::result::Result<(), libsais::LibsaisError> {
     let construction = SuffixArrayConstruction::for_text_mut(text).in_borrowed_buffer(out).single_threaded();
-    // SAFETY: the caller has checked that every value is in 0..=sep, and sep + 1 fits in an i32 (vocabularies are
-    // below 2^31), which is the only requirement.
-    let construction = unsafe { construction.with_alphabet_size(AlphabetSize::new(sep as i32 + 1)) };
+    // SAFETY: the caller has checked that every value is in 0..=largest, and largest + 1 fits in an i32 (it is below the number of
+    // tokens or, where ids were not numbered anew, below a few times that plus 2^20), which is the only requirement.
+    let construction = unsafe { construction.with_alphabet_size(AlphabetSize::new(largest as i32 + 1)) };
     construction.run().map(|_| ())
 }

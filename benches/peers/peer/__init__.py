@@ -44,6 +44,14 @@ def binary(bench):
     return next(r["executable"] for r in rows if r.get("executable") and r["target"]["name"] == bench)
 
 
+def program(name):
+    """Builds one of our programs as it is shipped and gives its path; PRIORART_BIN_DIR names a directory that has it already."""
+    if os.environ.get("PRIORART_BIN_DIR"):
+        return pathlib.Path(os.environ["PRIORART_BIN_DIR"]) / name
+    subprocess.run(["cargo", "build", "-q", "--release", "--workspace", "--bin", name], cwd=ROOT, check=True)
+    return ROOT / "target" / "release" / name
+
+
 def machine():
     model = platform.processor()
     try:
