@@ -20,6 +20,7 @@ use crate::decontaminate::{Detector, Level, Settings as Judging};
 use crate::error::{Error, Result};
 use crate::index::build::{self as builder, BuildOptions};
 use crate::index::{Chunking, IndexDir, Snapshot};
+use crate::embed::colbert::PlainLate;
 use crate::novelty::{Calibration, Scorer, Settings, Text, assess};
 use crate::query::trace::TraceOptions;
 use crate::reference::ReferenceIndex;
@@ -231,14 +232,14 @@ fn novel(
 ) -> Result<String> {
     /// Human paragraphs the texts are compared with.
     const HUMAN: usize = 40;
-    let mut texts = vec![Text { id: "copied".into(), text: one_line(passage), source: None }];
+    let mut texts = vec![Text { id: "copied".into(), text: one_line(passage), ..Text::default() }];
     for line in TEXTS.lines() {
         let row: serde_json::Value =
             serde_json::from_str(line).map_err(|e| Error::invalid(format!("demo texts: {e}")))?;
         texts.push(Text {
             id: row["id"].as_str().unwrap_or_default().into(),
             text: row["text"].as_str().unwrap_or_default().into(),
-            source: None,
+            ..Text::default()
         });
     }
     let human: Vec<Text> = speeches
@@ -253,12 +254,13 @@ fn novel(
         })
         .take(HUMAN)
         .enumerate()
-        .map(|(i, (id, text))| Text { id: format!("human-{i}"), text, source: Some(id) })
+        .map(|(i, (id, text))| Text { id: format!("human-{i}"), text, source: Some(id), human: true, ..Text::default() })
         .collect();
-    let settings = Settings { windows: vec![50], ..Settings::default() };
-    let mut scorer = Scorer::new(snapshot, encoder, settings.clone(), 256 << 20)?;
+    let settings = Settings { windows: vec![50], candidates: 100, rerank: 24, ..Settings::default() };
+    let late = PlainLate::new(encoder);
+    let mut scorer = Scorer::new(snapshot, encoder, &late, settings, 256 << 20, None)?;
     let reference = scorer.score(&human)?;
-    let calibration = Calibration::new(snapshot, &settings, &reference)?;
+    let calibration = Calibration::new(snapshot, &scorer.settings, &reference)?;
     let scores = scorer.score(&texts)?;
     let assessed = assess::assess(&scores, Some(&calibration));
     let mut out = format!(
