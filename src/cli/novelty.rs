@@ -12,7 +12,8 @@ use super::output::{self, number};
 use super::{Format, Global, Outcome};
 use crate::error::Error;
 use crate::novelty::assess::{self, Assessed, Effect, Group, Pair};
-use crate::novelty::{Calibration, Score};
+use crate::embed::alignment::Alignment;
+use crate::novelty::{Calibration, Score, Scorer};
 pub use audit::{AuditArgs, audit};
 use scoring::{Engine, ProbeArgs, ScoreArgs, column, group_names, recall_text};
 
@@ -40,6 +41,9 @@ pub struct NoveltyArgs {
     /// Prove of each window whether no chunk has a cosine of TAU or more with it
     #[arg(long, value_name = "TAU")]
     certify: Option<f64>,
+    /// Show which token matched which in each text's nearest window
+    #[arg(long)]
+    align: bool,
     /// Exit with 1 if a text is found novel (q of at most 0.05 at any window length)
     #[arg(long)]
     check: bool,
@@ -65,6 +69,29 @@ struct Row<'a> {
     assessed: &'a [Assessed],
     #[serde(flatten)]
     score: &'a Score,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alignment: Option<Aligned<'a>>,
+}
+
+/// The window nearest to the corpus, token by token.
+#[derive(serde::Serialize)]
+struct Aligned<'a> {
+    length: usize,
+    window: &'a str,
+    passage: String,
+    #[serde(flatten)]
+    alignment: Alignment,
+}
+
+/// Of a scored text.
+fn aligned<'a>(scorer: &Scorer, text: &'a str, score: &Score) -> crate::error::Result<Option<Aligned<'a>>> {
+    let windows = score.lengths.iter().flat_map(|l| l.windows.iter().map(move |w| (l.length, w)));
+    let Some((length, window)) = windows.max_by(|a, b| a.1.s.total_cmp(&b.1.s)) else { return Ok(None) };
+    let (Some(best), Some(alignment)) = (&window.best, scorer.align(text, window)?) else { return Ok(None) };
+    let documents = &scorer.snapshot().shards[best.document.shard as usize].documents;
+    let (passage, _) = documents.text_range(best.document.document, best.start_byte..best.end_byte)?;
+    let window = text.get(window.start_byte..window.end_byte).unwrap_or_default();
+    Ok(Some(Aligned { length, window, passage, alignment }))
 }
 
 pub fn calibrate(global: &Global, args: CalibrateArgs) -> anyhow::Result<Outcome> {
@@ -140,7 +167,7 @@ pub fn novelty(global: &Global, args: NoveltyArgs) -> anyhow::Result<Outcome> {
         for s in &scores {
             s.warnings.iter().for_each(|w| eprintln!("warning: {}: {w}", s.id));
         }
-        let rows: Vec<Row> = scores
+        let mut rows: Vec<Row> = scores
             .iter()
             .zip(&assessed)
             .zip(&names)
@@ -148,8 +175,14 @@ pub fn novelty(global: &Global, args: NoveltyArgs) -> anyhow::Result<Outcome> {
                 group: (!args.group_by.is_empty()).then_some(name.as_str()),
                 assessed,
                 score,
+                alignment: None,
             })
             .collect();
+        if args.align {
+            for (row, d) in rows.iter_mut().zip(&documents) {
+                row.alignment = aligned(scorer, &d.text, row.score)?;
+            }
+        }
         let generation = scorer.snapshot().manifest.generation;
         let certified = args.certify.map(|_| scorer.certified);
         match global.format() {
@@ -219,6 +252,15 @@ fn text(rows: &[Row], groups: &[Group], effects: &[Effect], pairs: &[Pair]) -> S
                 .map(|b| format!("  nearest {} ({}, bytes {}..{})", b.id, b.path, b.start_byte, b.end_byte))
                 .unwrap_or_default();
             out += &format!("  {:>4} tokens  s {:.3}{reference}{near}\n", a.length, a.s);
+        }
+        if let Some(a) = &row.alignment {
+            out += &format!("       the nearest {} tokens, each with its best match and their inner product\n", a.length);
+            for t in a.alignment.tokens.iter() {
+                let part = |text: &str, bytes: Option<[usize; 2]>| {
+                    bytes.and_then(|[from, to]| text.get(from..to)).unwrap_or("(special)").to_string()
+                };
+                out += &format!("       {:<16} {:<16} {:.2}\n", part(a.window, t.bytes), part(&a.passage, t.matched), t.strength);
+            }
         }
     }
     out + &groups_text(groups, effects, pairs)

@@ -21,6 +21,7 @@ use super::evidence::{self, Evidence};
 use super::score::{CacheOptions, LengthScore, Passage, Score, Settings, TINY, Text, UNKNOWN, WindowScore};
 use super::states::{ChunkKey, ChunkStates};
 use super::{bleu, source, window};
+use crate::embed::alignment::{Alignment, align_texts};
 use crate::embed::colbert::LateEncoder;
 use crate::embed::late::{PackedQuery, TokenMatrix};
 use crate::embed::{Encoder, EncoderTokens, Role};
@@ -471,6 +472,16 @@ impl<'a> Scorer<'a> {
                 top
             })
             .collect())
+    }
+
+    /// Which token of a scored window matched which of its nearest passage, in bytes of the window and of the passage; `None` where
+    /// nothing was found.
+    pub fn align(&self, text: &str, window: &WindowScore) -> Result<Option<Alignment>> {
+        let Some(best) = &window.best else { return Ok(None) };
+        let documents = &self.snapshot.shards[best.document.shard as usize].documents;
+        let (passage, _) = documents.text_range(best.document.document, best.start_byte..best.end_byte)?;
+        let own = text.get(window.start_byte..window.end_byte).unwrap_or_default();
+        align_texts(self.late, own, &passage, self.settings.count_masks).map(Some)
     }
 
     fn describe(&self, run: &Run) -> Result<Passage> {
