@@ -122,7 +122,7 @@ pub fn run(data: &Path, work: &Path, results: &mut Results) -> Outcome<()> {
         })
         .collect();
     let started = (super::process::cpu_seconds(), scorer.chunks_encoded());
-    let mut score = |scorer: &mut Scorer, texts: Vec<Text>| -> Outcome<Vec<Score>> {
+    let score = |scorer: &mut Scorer, texts: Vec<Text>| -> Outcome<Vec<Score>> {
         let mut out = Vec::new();
         for batch in texts.chunks(64) {
             out.extend(scorer.score(batch)?);

@@ -70,8 +70,8 @@ fn sides(late: &dyn LateEncoder, text: &str, query: Option<bool>) -> Result<Side
     };
     let of = |span: &ByteSpan| [span.start as usize, span.end as usize];
     let mut bytes = Vec::with_capacity(origin.len());
-    for part in 0..parts.len() {
-        for token in &origin[states.offsets[part]..states.offsets[part + 1]] {
+    for (part, ends) in states.offsets.windows(2).enumerate() {
+        for token in &origin[ends[0]..ends[1]] {
             bytes.push(token.and_then(|t| tokens.spans.get(part * most + t as usize)).map(of));
         }
     }

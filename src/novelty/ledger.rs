@@ -473,9 +473,9 @@ mod tests {
                 // As many of its tokens as it says stand in the passage in this order.
                 let part = &text[range.clone()];
                 let mut table = vec![vec![0usize; passage.len() + 1]; part.len() + 1];
-                for i in 0..part.len() {
-                    for j in 0..passage.len() {
-                        table[i + 1][j + 1] = if part[i] == passage[j] {
+                for (i, a) in part.iter().enumerate() {
+                    for (j, b) in passage.iter().enumerate() {
+                        table[i + 1][j + 1] = if a == b {
                             table[i][j] + 1
                         } else {
                             table[i][j + 1].max(table[i + 1][j])

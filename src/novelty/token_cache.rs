@@ -54,7 +54,7 @@ pub struct TokenCache {
     end: u64,
 }
 
-fn io<'a>(path: &'a Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error + 'a {
+fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
     move |source| match source.kind() {
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => Error::invalid_hint(
             format!("{}: cannot {action}: {source}", path.display()),
