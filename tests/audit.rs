@@ -38,7 +38,7 @@ fn human(place: &Place) {
         .flat_map(|t| t.split(['.', ';', ',']))
         .filter(|t| t.split_whitespace().count() >= 6)
         .enumerate()
-        .map(|(i, t)| json!({"id": format!("h{i}"), "domain": ["a", "b"][i % 2], "text": format!("It is said that {t} and that nobody minds")}))
+        .map(|(i, t)| json!({"id": format!("h{i}"), "domain": (["a", "b"][i % 2]), "text": format!("It is said that {t} and that nobody minds")}))
         .collect();
     write(place, "human.jsonl", &rows);
 }
@@ -46,7 +46,8 @@ fn human(place: &Place) {
 const SCORE: [&str; 8] = ["--windows", "8,15", "--probes", "2", "--candidates", "6", "--rerank", "4"];
 
 fn audit<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let base = ["audit", "--index", "ix", "--human", "human.jsonl", "--group-by", "model", "--out", out, "--format", "json"];
+    let base =
+        ["audit", "--index", "ix", "--human", "human.jsonl", "--group-by", "model", "--out", out, "--format", "json"];
     [&base[..], &["outputs.jsonl"], &SCORE, more].concat()
 }
 
@@ -80,7 +81,15 @@ fn an_audit_tells_groups_apart_and_can_be_made_again() {
 
     let out = place.path().join("report");
     let page = fs::read_to_string(out.join("report.html")).unwrap();
-    for part in ["Recall of the search", "median r by window length", "r at 15 tokens", "p-values at 8 tokens", "n-gram novelty", "class=\"e3\"", "Certified novelty"] {
+    for part in [
+        "Recall of the search",
+        "median r by window length",
+        "r at 15 tokens",
+        "p-values at 8 tokens",
+        "n-gram novelty",
+        "class=\"e3\"",
+        "Certified novelty",
+    ] {
         assert!(page.contains(part), "{part}");
     }
     assert!(!page.contains("<script") && !page.contains("://"), "the page fetches nothing");
@@ -158,7 +167,8 @@ fn a_second_run_encodes_nothing_again() {
     let plain = place.run(&audit("three", &["--token-cache", "none"]));
     let s = |v: &Value| v["groups"][0]["median_s"]["estimate"].as_f64().unwrap();
     assert!((s(&plain) - s(&first)).abs() < 0.01, "{} {}", s(&plain), s(&first));
-    let mixed = ["novelty", "--index", "ix", "--calibration", "one/calibration.json", "--token-cache", "none", "outputs.jsonl"];
+    let mixed =
+        ["novelty", "--index", "ix", "--calibration", "one/calibration.json", "--token-cache", "none", "outputs.jsonl"];
     let mixed = place.output(&[&mixed[..], &SCORE].concat());
     assert!(mixed.code == Some(2) && mixed.err.contains("token states kept as"), "{}", mixed.err);
 }
@@ -180,7 +190,9 @@ fn bad_input_is_told_and_nothing_is_lost() {
     assert!(run.err.contains("3 texts are too short or hardly known to the encoder"), "{}", run.err);
     let rows = table(&place.path().join("report/texts.parquet"));
     assert_eq!(rows.len(), 4, "every text has its row");
-    for (row, told) in rows.iter().zip(["the text is empty", "too few to judge", "unknown to the encoder", "warnings: null"]) {
+    for (row, told) in
+        rows.iter().zip(["the text is empty", "too few to judge", "unknown to the encoder", "warnings: null"])
+    {
         assert!(row.contains(told), "{row}");
     }
     let found: Value = serde_json::from_str(&run.out).unwrap();
@@ -223,9 +235,17 @@ fn bad_input_is_told_and_nothing_is_lost() {
     fs::write(place.path().join("r/notes.txt"), "mine").unwrap();
     refuse(&[], "it is not empty and holds no audit", "--out");
     let _ = fs::remove_dir_all(place.path().join("r"));
-    place.write("more.jsonl", "more", &["A new document that says something about tides and the moon that pulls them."]);
+    place.write(
+        "more.jsonl",
+        "more",
+        &["A new document that says something about tides and the moon that pulls them."],
+    );
     place.run(&["add", "--index", "ix", "--format", "json", "more.jsonl"]);
-    refuse(&[], "it was made on generation 1 of 6 documents, the index is at generation 2 with 7", "priorart calibrate");
+    refuse(
+        &[],
+        "it was made on generation 1 of 6 documents, the index is at generation 2 with 7",
+        "priorart calibrate",
+    );
     fs::write(place.path().join("outputs.jsonl"), "").unwrap();
     refuse(&[], "there are no texts to audit", "at least one text");
 }

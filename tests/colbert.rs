@@ -5,8 +5,8 @@ mod common;
 use std::path::Path;
 
 use priorart::embed::Isa;
-use priorart::embed::colbert::{ColbertEncoder, LateEncoder, QueryRule};
 use priorart::embed::alignment::align_texts;
+use priorart::embed::colbert::{ColbertEncoder, LateEncoder, QueryRule};
 use priorart::embed::late::{align, maxsim};
 use serde_json::{Value, json};
 
@@ -185,7 +185,8 @@ fn texts_are_scored_by_a_checkpoint_of_another_vocabulary() {
     place.write("texts.jsonl", "text", &common::embedded::TEXTS[..2]);
     let late = dir.path().to_str().expect("path");
     let run = |more: &[&str]| {
-        let base = ["novelty", "--index", "ix", "--windows", "8,20", "--probes", "1", "--format", "json", "--late", late];
+        let base =
+            ["novelty", "--index", "ix", "--windows", "8,20", "--probes", "1", "--format", "json", "--late", late];
         place.run(&[&base[..], more, &["texts.jsonl"]].concat())
     };
     let found = run(&["--align"]);

@@ -75,7 +75,8 @@ pub fn run(data: &Path, work: &Path, results: &mut Results) -> Outcome<()> {
         head(&text[from..], SLICE).to_string()
     };
     let slice: Vec<(String, String)> = books.iter().step_by(2).map(|(id, t)| (id.clone(), middle(t))).collect();
-    let others: Vec<(String, String)> = books.iter().skip(1).step_by(2).map(|(id, t)| (id.clone(), middle(t))).collect();
+    let others: Vec<(String, String)> =
+        books.iter().skip(1).step_by(2).map(|(id, t)| (id.clone(), middle(t))).collect();
     let mut foreign = Vec::new();
     for name in ["openstax-biology", "openstax-sociology", "peps"] {
         foreign.extend(texts(&data.join(format!("corpora/{name}.jsonl.zst")))?);
@@ -145,8 +146,10 @@ pub fn run(data: &Path, work: &Path, results: &mut Results) -> Outcome<()> {
     let calibration = Calibration::new(&snapshot, &scorer.settings, &reference)?;
     for &length in &scorer.settings.windows {
         let s = |scores: &[Score]| scores.iter().filter_map(|x| x.at(length)).collect::<Vec<f64>>();
-        let medians: Vec<_> =
-            groups.iter().map(|(_, of)| bootstrap_median(&s(of), 2000, 42).ok_or("no scores")).collect::<Result<_, _>>()?;
+        let medians: Vec<_> = groups
+            .iter()
+            .map(|(_, of)| bootstrap_median(&s(of), 2000, 42).ok_or("no scores"))
+            .collect::<Result<_, _>>()?;
         for ((name, _), m) in groups.iter().zip(&medians) {
             let range = format!("[{:.3}, {:.3}]", m.low, m.high);
             results.add(&format!("median s, {length} tokens, {name}"), m.estimate, &range, None);

@@ -66,7 +66,8 @@ fn records(path: &Path) -> Outcome<Vec<Value>> {
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let (Some(data), [part, place]) = (std::env::var_os("PRIORART_DATA").map(PathBuf::from), arguments.as_slice()) else {
+    let (Some(data), [part, place]) = (std::env::var_os("PRIORART_DATA").map(PathBuf::from), arguments.as_slice())
+    else {
         println!("skipped: set PRIORART_DATA and pass `known WORK` or `plagiarism INDEX`");
         return Ok(());
     };

@@ -51,7 +51,12 @@ pub fn run(data: &Path, index: &Path, results: &mut Results) -> Outcome<()> {
         let enough = kinds.iter().all(|v| v.len() >= 5);
         let m: Vec<f64> = kinds.iter().map(|v| mean(v)).collect();
         let ordered = m[0] >= m[1] && m[1] >= m[2] && m[2] > m[3];
-        results.add(&format!("cut ≥ light ≥ heavy > non, {length} tokens"), f64::from(ordered), "1", enough.then_some(ordered));
+        results.add(
+            &format!("cut ≥ light ≥ heavy > non, {length} tokens"),
+            f64::from(ordered),
+            "1",
+            enough.then_some(ordered),
+        );
         if let Some(area) = auroc(&of(&["cut", "light", "heavy"]), &kinds[3]) {
             results.add(&format!("AUROC, {length} tokens"), area, "≥ 0.95", enough.then_some(area >= 0.95));
         }

@@ -17,10 +17,10 @@ use crate::catalog::{self, FetchOptions};
 use crate::corpus::{Document, Documents, ReadOptions, SourceFile, discover};
 use crate::decontaminate::run::check_snapshot;
 use crate::decontaminate::{Detector, Level, Settings as Judging};
+use crate::embed::colbert::PlainLate;
 use crate::error::{Error, Result};
 use crate::index::build::{self as builder, BuildOptions};
 use crate::index::{Chunking, IndexDir, Snapshot};
-use crate::embed::colbert::PlainLate;
 use crate::novelty::{Calibration, Scorer, Settings, Text, assess};
 use crate::query::trace::TraceOptions;
 use crate::reference::ReferenceIndex;
@@ -254,7 +254,13 @@ fn novel(
         })
         .take(HUMAN)
         .enumerate()
-        .map(|(i, (id, text))| Text { id: format!("human-{i}"), text, source: Some(id), human: true, ..Text::default() })
+        .map(|(i, (id, text))| Text {
+            id: format!("human-{i}"),
+            text,
+            source: Some(id),
+            human: true,
+            ..Text::default()
+        })
         .collect();
     let settings = Settings { windows: vec![50], candidates: 100, rerank: 24, ..Settings::default() };
     let late = PlainLate::new(encoder);

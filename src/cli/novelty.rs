@@ -10,9 +10,9 @@ use clap::Args;
 
 use super::output::{self, number};
 use super::{Format, Global, Outcome};
+use crate::embed::alignment::Alignment;
 use crate::error::Error;
 use crate::novelty::assess::{self, Assessed, Effect, Group, Pair};
-use crate::embed::alignment::Alignment;
 use crate::novelty::{Calibration, Score, Scorer};
 pub use audit::{AuditArgs, audit};
 use scoring::{Engine, ProbeArgs, ScoreArgs, column, group_names, recall_text};
@@ -96,9 +96,8 @@ fn aligned<'a>(scorer: &Scorer, text: &'a str, score: &Score) -> crate::error::R
 
 pub fn calibrate(global: &Global, args: CalibrateArgs) -> anyhow::Result<Outcome> {
     let engine = Engine::open(global, &args.score)?;
-    let calibration = engine.with_scorer(global, &args.score, |scorer| {
-        Ok(args.score.calibrate(global, scorer, &args.human)?)
-    })?;
+    let calibration =
+        engine.with_scorer(global, &args.score, |scorer| Ok(args.score.calibrate(global, scorer, &args.human)?))?;
     calibration.write(&args.out)?;
     for w in calibration.warnings(args.score.p_resolution) {
         eprintln!("warning: {w}");
@@ -254,12 +253,18 @@ fn text(rows: &[Row], groups: &[Group], effects: &[Effect], pairs: &[Pair]) -> S
             out += &format!("  {:>4} tokens  s {:.3}{reference}{near}\n", a.length, a.s);
         }
         if let Some(a) = &row.alignment {
-            out += &format!("       the nearest {} tokens, each with its best match and their inner product\n", a.length);
+            out +=
+                &format!("       the nearest {} tokens, each with its best match and their inner product\n", a.length);
             for t in a.alignment.tokens.iter() {
                 let part = |text: &str, bytes: Option<[usize; 2]>| {
                     bytes.and_then(|[from, to]| text.get(from..to)).unwrap_or("(special)").to_string()
                 };
-                out += &format!("       {:<16} {:<16} {:.2}\n", part(a.window, t.bytes), part(&a.passage, t.matched), t.strength);
+                out += &format!(
+                    "       {:<16} {:<16} {:.2}\n",
+                    part(a.window, t.bytes),
+                    part(&a.passage, t.matched),
+                    t.strength
+                );
             }
         }
     }

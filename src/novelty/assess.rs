@@ -81,8 +81,10 @@ pub fn assess(scores: &[Score], calibration: Option<&Calibration>) -> Vec<Vec<As
                 .iter()
                 .map(|l| {
                     let reference = calibration.filter(|_| !l.short);
-                    let (r, p) =
-                        (reference.and_then(|c| c.ratio(domain, l.length, l.s)), reference.and_then(|c| c.p(domain, l.length, l.s)));
+                    let (r, p) = (
+                        reference.and_then(|c| c.ratio(domain, l.length, l.s)),
+                        reference.and_then(|c| c.p(domain, l.length, l.s)),
+                    );
                     Assessed { length: l.length, s: l.s, r, p, q: None }
                 })
                 .collect()
@@ -134,8 +136,7 @@ pub fn effects(assessed: &[Vec<Assessed>], names: &[String], seed: u64) -> Vec<E
         .filter_map(|(name, texts)| {
             let mut have: BTreeMap<usize, usize> = BTreeMap::new();
             texts.iter().flat_map(BTreeMap::keys).for_each(|&l| *have.entry(l).or_default() += 1);
-            let lengths: Vec<usize> =
-                have.into_iter().filter(|&(_, n)| 2 * n >= texts.len()).map(|(l, _)| l).collect();
+            let lengths: Vec<usize> = have.into_iter().filter(|&(_, n)| 2 * n >= texts.len()).map(|(l, _)| l).collect();
             let rows: Vec<Vec<f64>> = texts
                 .iter()
                 .filter_map(|t| lengths.iter().map(|l| t.get(l).copied()).collect::<Option<Vec<f64>>>())
@@ -193,8 +194,8 @@ pub fn groups(
             }
             let references: Vec<&[f64]> = references.into_iter().map(|r| r.1).collect();
             let ratios: Vec<f64> = of.iter().filter_map(|m| m.1.r).collect();
-            let attributable = (!ratios.is_empty())
-                .then(|| ratios.iter().filter(|&&r| r >= 1.0).count() as f64 / ratios.len() as f64);
+            let attributable =
+                (!ratios.is_empty()).then(|| ratios.iter().filter(|&&r| r >= 1.0).count() as f64 / ratios.len() as f64);
             let attributable_corrected = attributable.map_or_else(BTreeMap::new, |found| {
                 let of_length = recall.iter().filter(|r| r.length == length);
                 of_length.filter_map(|r| Some((r.kind(), corrected(found, &r.first)?))).collect()

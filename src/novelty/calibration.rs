@@ -101,7 +101,10 @@ impl Calibration {
         let found = value["version"].as_u64().unwrap_or(0);
         if found < u64::from(VERSION) {
             return Err(Error::invalid_hint(
-                format!("{}: a calibration of an earlier version, or none: its scores were made in another way", path.display()),
+                format!(
+                    "{}: a calibration of an earlier version, or none: its scores were made in another way",
+                    path.display()
+                ),
                 "make it again with `priorart calibrate`",
             ));
         }

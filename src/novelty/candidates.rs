@@ -179,8 +179,17 @@ mod tests {
     #[test]
     fn half_are_the_nearest_and_half_share_rare_tokens() {
         // Token 1 is in every chunk and weighs nothing; 7 and 9 are in one chunk each.
-        let chunks: Vec<Vec<u32>> =
-            (0..10).map(|i| if i == 6 { vec![1, 7] } else if i == 8 { vec![1, 9, 20] } else { vec![1, 30 + i] }).collect();
+        let chunks: Vec<Vec<u32>> = (0..10)
+            .map(|i| {
+                if i == 6 {
+                    vec![1, 7]
+                } else if i == 8 {
+                    vec![1, 9, 20]
+                } else {
+                    vec![1, 30 + i]
+                }
+            })
+            .collect();
         let views: Vec<&[u32]> = chunks.iter().map(Vec::as_slice).collect();
         let mut slots = Vec::new();
         assert_eq!(overlapping(&[1, 7, 9, 9], &views, 4, &mut slots), [0, 1, 6, 8]);

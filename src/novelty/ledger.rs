@@ -206,13 +206,7 @@ fn stronger(a: &Label, b: &Label) -> bool {
     }
 }
 
-fn assemble(
-    n: usize,
-    claims: Vec<Claim>,
-    bytes: impl Fn(usize) -> usize,
-    end: usize,
-    most_sources: usize,
-) -> Ledger {
+fn assemble(n: usize, claims: Vec<Claim>, bytes: impl Fn(usize) -> usize, end: usize, most_sources: usize) -> Ledger {
     let mut best: Vec<Option<usize>> = vec![None; n];
     for (number, claim) in claims.iter().enumerate() {
         for slot in &mut best[claim.tokens.clone()] {

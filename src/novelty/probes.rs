@@ -172,7 +172,8 @@ impl Scorer<'_> {
                 let sources = &batch[window.text].0;
                 let holds = |document: DocumentRef| sources.contains(&document);
                 let nearest = staged.nearest[w].as_ref().and_then(|n| {
-                    let chunk = self.snapshot.shards[n.run.shard as usize].semantic.as_ref()?.chunk(n.run.rows.start)?;
+                    let chunk =
+                        self.snapshot.shards[n.run.shard as usize].semantic.as_ref()?.chunk(n.run.rows.start)?;
                     Some(DocumentRef { shard: n.run.shard, document: chunk.document })
                 });
                 hits.push([
@@ -209,7 +210,8 @@ impl Scorer<'_> {
             // Tokens of the neighbourhood only: a document may be a whole book. 16 bytes a token are enough for nearly all text.
             let size = shard.documents.text_len(chunk.document)?;
             let start = (chunk.start_byte as usize).min(size);
-            let (text, _) = shard.documents.text_range(chunk.document, start..(start + 16 * (length + 100)).min(size))?;
+            let (text, _) =
+                shard.documents.text_range(chunk.document, start..(start + 16 * (length + 100)).min(size))?;
             let tokens = self.encoder.tokenize(&text)?;
             // Off the chunk's own boundary, as a quotation would be.
             let shift = random.random_range(0..self.chunk_tokens()).min(tokens.ids.len().saturating_sub(length));

@@ -15,8 +15,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::certify::{Certified, Certifier};
 use super::candidates::{Candidate, Searches, cut, merge, search};
+use super::certify::{Certified, Certifier};
 use super::evidence::{self, Evidence};
 use super::score::{CacheOptions, LengthScore, Passage, Score, Settings, TINY, Text, UNKNOWN, WindowScore};
 use super::states::{ChunkKey, ChunkStates};
@@ -242,10 +242,9 @@ impl<'a> Scorer<'a> {
             length.cosine = length.windows.iter().map(|w| w.cosine).fold(0.0, f64::max);
         }
         let snapshot = self.snapshot;
-        scores
-            .par_iter_mut()
-            .zip(texts)
-            .try_for_each(|(score, text)| bleu::approximate(snapshot, &text.text, score).map(|b| score.exact.bleu = b))?;
+        scores.par_iter_mut().zip(texts).try_for_each(|(score, text)| {
+            bleu::approximate(snapshot, &text.text, score).map(|b| score.exact.bleu = b)
+        })?;
         Ok(scores)
     }
 
@@ -322,10 +321,8 @@ impl<'a> Scorer<'a> {
             })
             .collect();
         drop(found);
-        let tokens: Vec<&[u32]> = windows
-            .iter()
-            .map(|w| &cuts[w.text].late().ids[cuts[w.text].late_range(&w.range)])
-            .collect();
+        let tokens: Vec<&[u32]> =
+            windows.iter().map(|w| &cuts[w.text].late().ids[cuts[w.text].late_range(&w.range)]).collect();
         let depth: Vec<usize> = windows.iter().map(|w| self.depth(w)).collect();
         let reranked = cut(&mut self.states, &tokens, &candidates, &depth)?;
         let nearest = self.late_interaction(&packed, &windows, &reranked)?;
@@ -333,18 +330,11 @@ impl<'a> Scorer<'a> {
     }
 
     /// Embeddings of every search, and token states of every window laid out for scoring.
-    fn encode(
-        &self,
-        cuts: &[Cut],
-        windows: &[Window],
-        searches: &Searches,
-    ) -> Result<(Vec<f32>, Vec<PackedQuery>)> {
+    fn encode(&self, cuts: &[Cut], windows: &[Window], searches: &Searches) -> Result<(Vec<f32>, Vec<PackedQuery>)> {
         let prompt = self.encoder.prompt(Role::Query);
         let longest = self.late.longest_query().max(1);
-        let parts: Vec<Vec<Range<usize>>> = windows
-            .iter()
-            .map(|w| window::parts(cuts[w.text].late_range(&w.range), longest))
-            .collect();
+        let parts: Vec<Vec<Range<usize>>> =
+            windows.iter().map(|w| window::parts(cuts[w.text].late_range(&w.range), longest)).collect();
         if self.late.bi_encoder().is_some() && prompt.is_empty() {
             // One pass of the network gives both.
             let mut all = Searches::default();
@@ -382,8 +372,7 @@ impl<'a> Scorer<'a> {
         let dim = self.late.spec().dim;
         let mut rows: Vec<Vec<Vec<f32>>> = parts.iter().map(|p| vec![Vec::new(); p.len()]).collect();
         for (maxlen, members) in groups {
-            let rule =
-                crate::embed::colbert::QueryRule { maxlen, count_masks: self.settings.count_masks };
+            let rule = crate::embed::colbert::QueryRule { maxlen, count_masks: self.settings.count_masks };
             let inputs: Vec<&[u32]> =
                 members.iter().map(|&(w, p)| &cuts[windows[w].text].late().ids[parts[w][p].clone()]).collect();
             let states = self.late.queries(&inputs, &rule)?.states;
@@ -411,9 +400,7 @@ impl<'a> Scorer<'a> {
         for same in order.chunk_by(|a, b| hidden(a) == hidden(b)) {
             let queries: Vec<f32> = same.iter().flat_map(|&i| &embedded[i * dim..(i + 1) * dim]).copied().collect();
             let (k, exhaustive) = (self.settings.candidates, self.settings.exhaustive);
-            for (&i, list) in
-                same.iter().zip(search(self.snapshot, &queries, dim, k, exhaustive, hidden(&same[0]))?)
-            {
+            for (&i, list) in same.iter().zip(search(self.snapshot, &queries, dim, k, exhaustive, hidden(&same[0]))?) {
                 found[i] = list;
             }
         }

@@ -161,10 +161,8 @@ impl<'a> ChunkStates<'a> {
     /// States of chunks by the encoder, one vector a chunk.
     fn encode(&mut self, keys: &[ChunkKey]) -> Result<Vec<Vec<f32>>> {
         let (snapshot, late) = (self.snapshot, self.late);
-        let ids: Vec<Vec<u32>> = keys
-            .par_iter()
-            .map(|&key| Ok(late.tokenize(&chunk_text(snapshot, key)?)?.ids))
-            .collect::<Result<_>>()?;
+        let ids: Vec<Vec<u32>> =
+            keys.par_iter().map(|&key| Ok(late.tokenize(&chunk_text(snapshot, key)?)?.ids)).collect::<Result<_>>()?;
         let mut windows: Vec<&[u32]> = Vec::new();
         let mut owner = Vec::new();
         for (i, ids) in ids.iter().enumerate() {

@@ -115,7 +115,8 @@ pub fn bootstrap_ratios(values: &[(f64, usize)], references: &[&[f64]], draws: u
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut found: Vec<f64> = Vec::with_capacity(draws);
     for _ in 0..draws.max(1) {
-        let drawn: Vec<(f64, usize)> = (0..values.len()).map(|_| values[random.random_range(0..values.len())]).collect();
+        let drawn: Vec<(f64, usize)> =
+            (0..values.len()).map(|_| values[random.random_range(0..values.len())]).collect();
         let medians: Option<Vec<f64>> = references
             .iter()
             .map(|h| median(&(0..h.len()).map(|_| h[random.random_range(0..h.len())]).collect::<Vec<f64>>()))

@@ -76,7 +76,8 @@ impl TokenCache {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::Io { path, action: "read", source: e }),
         };
-        let damaged = |what: &str| Error::corrupt(&path, 0, format!("token cache: {what}; delete the directory to start anew"));
+        let damaged =
+            |what: &str| Error::corrupt(&path, 0, format!("token cache: {what}; delete the directory to start anew"));
         let body = bytes.get(16..).filter(|_| bytes.starts_with(MAGIC)).ok_or_else(|| damaged("not one"))?;
         if bytes.get(8..16) != Some(&checksum(body).to_le_bytes()[..]) {
             return Err(damaged("checksum mismatch"));

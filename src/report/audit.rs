@@ -114,7 +114,8 @@ impl Audit<'_> {
 
     fn recall_table(&self) -> String {
         if self.recall.is_empty() {
-            return "<p>No recall was measured (--probes 0): nothing here says how often a source was missed.</p>".into();
+            return "<p>No recall was measured (--probes 0): nothing here says how often a source was missed.</p>"
+                .into();
         }
         let rows = self.recall.iter().map(|r| {
             [
@@ -296,8 +297,7 @@ impl Audit<'_> {
                 .collect();
             let diagonal = vec![(0.0, 0.0), (1.0, 1.0)];
             series.push(Series { name: "as human".into(), points: diagonal, reference: true, ..Series::default() });
-            let axes =
-                Axes { x: "rank".into(), y: "p".into(), y_range: Some((0.0, 1.0)), ..Axes::default() };
+            let axes = Axes { x: "rank".into(), y: "p".into(), y_range: Some((0.0, 1.0)), ..Axes::default() };
             figure(&format!("p-values at {length} tokens"), &axes, &series, "")
         });
         charts.collect()
@@ -318,7 +318,9 @@ impl Audit<'_> {
             ]
         });
         let table = table(&["groups", "difference of mean s", "p, permutation", "test", "n"], rows);
-        format!("<h2>Comparisons</h2><div class=\"panel scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Comparisons\">{table}</div>")
+        format!(
+            "<h2>Comparisons</h2><div class=\"panel scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Comparisons\">{table}</div>"
+        )
     }
 }
 
@@ -429,7 +431,8 @@ mod tests {
         let evil = "</p><script>alert(1)</script>";
         let document = DocumentRef { shard: 0, document: 0 };
         let passage = Passage { document, id: evil.into(), path: evil.into(), start_byte: 0, end_byte: 3 };
-        let segment = |start_byte, end_byte, label, source| Segment { left: 0, right: 1, start_byte, end_byte, label, source };
+        let segment =
+            |start_byte, end_byte, label, source| Segment { left: 0, right: 1, start_byte, end_byte, label, source };
         let shown = Case {
             id: evil.into(),
             group: evil.into(),
@@ -466,7 +469,10 @@ mod tests {
         }
         .render();
         assert!(!page.contains("<script") && !page.contains("http://") && !page.contains("https://"));
-        assert!(page.contains(r#"<mark class="e3" title="9 tokens that occur 2 times">aé</mark><sup>1</sup>"#), "{page}");
+        assert!(
+            page.contains(r#"<mark class="e3" title="9 tokens that occur 2 times">aé</mark><sup>1</sup>"#),
+            "{page}"
+        );
         assert!(page.contains("No recall was measured"));
     }
 }

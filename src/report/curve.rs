@@ -60,7 +60,13 @@ pub fn lines(label: &str, axes: &Axes, series: &[Series]) -> String {
         .collect();
     let range = |v: &[f64]| {
         let (low, high) = v.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |m, &x| (m.0.min(x), m.1.max(x)));
-        if low < high { (low, high) } else if low.is_finite() { (low - 0.5, high + 0.5) } else { (0.0, 1.0) }
+        if low < high {
+            (low, high)
+        } else if low.is_finite() {
+            (low - 0.5, high + 0.5)
+        } else {
+            (0.0, 1.0)
+        }
     };
     let (x0, x1) = range(&xs);
     let (y0, y1) = axes.y_range.unwrap_or_else(|| range(&ys));

@@ -15,9 +15,9 @@ use super::problem::Problem;
 use super::request::JsonBody;
 use super::work::Cost;
 use super::{App, Served};
+use crate::embed::colbert::PlainLate;
 use crate::error::Result;
 use crate::novelty::assess::{Assessed, assess};
-use crate::embed::colbert::PlainLate;
 use crate::novelty::{CacheOptions, Calibration, Recall, Score, Scorer, Settings, Text};
 
 /// Bytes of chunk states a request may keep.

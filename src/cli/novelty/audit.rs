@@ -205,7 +205,8 @@ fn run(
     let mut warnings = scoring::warnings(calibration.as_ref(), &scores, args.score.p_resolution);
     let unlike = scores.iter().filter(|s| !s.warnings.is_empty()).count();
     if unlike > 0 {
-        warnings.push(format!("{unlike} texts are too short or hardly known to the encoder: column `warnings` says which"));
+        warnings
+            .push(format!("{unlike} texts are too short or hardly known to the encoder: column `warnings` says which"));
     }
     for w in &warnings {
         eprintln!("warning: {w}");
@@ -416,12 +417,7 @@ fn thresholds(calibration: Option<&Calibration>) -> LedgerOptions {
     LedgerOptions { semantic, ..LedgerOptions::default() }
 }
 
-fn ledgers(
-    scorer: &Scorer,
-    documents: &[Document],
-    scores: &[Score],
-    options: &LedgerOptions,
-) -> Result<Vec<Ledger>> {
+fn ledgers(scorer: &Scorer, documents: &[Document], scores: &[Score], options: &LedgerOptions) -> Result<Vec<Ledger>> {
     use rayon::prelude::*;
     let snapshot = scorer.snapshot();
     documents.par_iter().zip(scores).map(|(d, s)| Ledger::of(snapshot, &d.text, Some(s), options)).collect()
@@ -554,7 +550,9 @@ fn write_groups(path: &Path, groups: &[Group]) -> Result<()> {
     );
     for kind in &kinds {
         let name = kind.replace([' ', '%'], "_");
-        out += &format!(",attributable_corrected_{name},attributable_corrected_{name}_low,attributable_corrected_{name}_high");
+        out += &format!(
+            ",attributable_corrected_{name},attributable_corrected_{name}_low,attributable_corrected_{name}_high"
+        );
     }
     out += ",certified,longest_span,coverage_8,creativity_index,verbatim,memorised";
     for n in crate::novelty::evidence::NOVELTY {
@@ -602,8 +600,7 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// Writes a file whole or not at all.
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let mut bytes =
-        serde_json::to_vec_pretty(value).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
     bytes.push(b'\n');
     let part = path.with_extension("part");
     std::fs::write(&part, bytes).map_err(Error::io(&part, "write"))?;

@@ -108,17 +108,14 @@ impl Engine {
         let cache = match args.token_cache.as_deref() {
             Some(dir) if dir == Path::new("none") => None,
             Some(dir) => Some(CacheOptions { dir: dir.into(), bits: args.token_bits }),
-            None => {
-                Some(CacheOptions::beside(self.snapshot.dir.path(), &late.spec().sha256, args.token_bits))
-            }
+            None => Some(CacheOptions::beside(self.snapshot.dir.path(), &late.spec().sha256, args.token_bits)),
         };
         if let Some(cache) = cache.as_ref().filter(|c| !c.dir.join("codec.bin").exists() && !global.quiet) {
             eprintln!("starting a token cache in {}", cache.dir.display());
         }
         // Chunk states may take a quarter of the memory.
         let memory = (global.memory() / 4) as usize;
-        let mut scorer =
-            Scorer::new(&self.snapshot, &*self.encoder, late, args.settings(), memory, cache.as_ref())?;
+        let mut scorer = Scorer::new(&self.snapshot, &*self.encoder, late, args.settings(), memory, cache.as_ref())?;
         run(&mut scorer)
     }
 }
@@ -248,7 +245,9 @@ pub fn column(d: &Document, field: &str) -> Option<String> {
 
 /// Each text's group: the values of the columns, `-` where one is missing; all in one group without columns.
 pub fn group_names(documents: &[Document], fields: &[String]) -> Result<Vec<String>> {
-    if let Some(field) = fields.iter().find(|f| !documents.is_empty() && documents.iter().all(|d| column(d, f).is_none())) {
+    if let Some(field) =
+        fields.iter().find(|f| !documents.is_empty() && documents.iter().all(|d| column(d, f).is_none()))
+    {
         let known: std::collections::BTreeSet<&String> = documents.iter().flat_map(|d| d.metadata.keys()).collect();
         let known: Vec<&str> = known.into_iter().map(String::as_str).collect();
         return Err(Error::invalid_hint(
