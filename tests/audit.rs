@@ -125,7 +125,7 @@ fn table(path: &Path) -> Vec<String> {
 fn a_killed_audit_goes_on_where_it_was() {
     let Some(place) = Place::new() else { return };
     human(&place);
-    write(&place, "outputs.jsonl", &outputs(400));
+    write(&place, "outputs.jsonl", &outputs(140));
     let whole = place.run(&audit("whole", &[]));
     let scores = place.path().join("killed/scores.jsonl");
     let mut child = common::command(place.path(), &audit("killed", &[]))

@@ -169,9 +169,10 @@ fn run(
     if let Some(tau) = args.certify {
         scorer.certify(tau)?;
     }
-    let (mut scores, certified, mut journal) = resume(&args.out.join("scores.jsonl"))?;
+    let path = args.out.join("scores.jsonl");
+    let (before, certified, mut journal) = resume(&path)?;
     scorer.certified = certified;
-    let resumed = scores.len().min(documents.len());
+    let resumed = before.len().min(documents.len());
     if resumed > 0 && !global.quiet {
         eprintln!("resumed: {} texts were scored by an earlier run", number(resumed as u64));
     }
@@ -182,18 +183,19 @@ fn run(
         let texts: Vec<_> = batch.iter().map(|d| args.score.text(d, false)).collect();
         let done = scorer.score(&texts)?;
         journal.append(&done, &scorer.certified)?;
-        scores.extend(done);
         bar.inc(batch.len() as u64);
         bar.set_message(format!("{} chunks encoded", number(scorer.chunks_encoded())));
     }
     bar.finish_and_clear();
+    drop((before, journal));
+    // What was written decides, so that a run that was killed ends with the same figures as one that was not.
+    let (scores, _, _) = resume(&path)?;
     let path = args.out.join("recall.json");
     let recall: Vec<Recall> = if path.exists() {
         read_json(&path)?
     } else {
-        let recall = args.probe.measure(global, scorer, &scores)?;
-        write_json(&path, &recall)?;
-        recall
+        write_json(&path, &args.probe.measure(global, scorer, &scores)?)?;
+        read_json(&path)?
     };
     let seed = args.probe.seed;
     let assessed = assess::assess(&scores, calibration.as_ref());
@@ -348,7 +350,8 @@ fn human(global: &Global, args: &AuditArgs, scorer: &mut Scorer) -> Result<Calib
     }
     let made = args.score.calibrate(global, scorer, &args.human)?;
     write_json(&path, &made)?;
-    Ok(made)
+    // Read back, as the scores are: a number may change in its last digit on its way through JSON.
+    Calibration::read(&path)
 }
 
 /// The scores of a run under way, appended batch by batch.
