@@ -2,6 +2,7 @@
 
 mod audit;
 mod scoring;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
