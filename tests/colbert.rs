@@ -1,11 +1,13 @@
 //! The ColBERT encoder against PyTorch, on a tiny checkpoint made from a seed (see golden/make_colbert.py).
 
+mod common;
 #[path = "common/seeded.rs"]
 mod seeded;
 
 use std::path::Path;
 
 use priorart::embed::Isa;
+use priorart::embed::alignment::align_texts;
 use priorart::embed::colbert::{ColbertEncoder, LateEncoder, QueryRule};
 use priorart::embed::late::{align, maxsim};
 use serde_json::{Value, json};
@@ -119,6 +121,58 @@ fn rules_change_what_is_scored_and_nothing_is_cut() {
     assert_eq!(document.states.view(0).len(), 9);
     let long = vec![window[0]; 22];
     assert!(encoder.documents(&[&long]).is_err());
+}
+
+#[test]
+fn alignments_name_the_bytes_of_both_texts() {
+    let golden = golden();
+    let dir = tempfile::tempdir().expect("directory");
+    checkpoint(dir.path(), &golden);
+    let encoder = ColbertEncoder::open(dir.path()).expect("checkpoint");
+    let text = "The keeper counted lamps, fog.";
+    let found = align_texts(&encoder, text, text, false).expect("alignment");
+    // [CLS], the marker and [SEP] are scored and have no bytes; without masks nothing else is added.
+    assert_eq!((found.tokens.len(), found.tokens.iter().filter(|t| t.bytes.is_none()).count()), (11, 3));
+    assert_eq!(found.tokens[2].bytes, Some([0, 3]));
+    let mean = found.tokens.iter().map(|t| t.strength).sum::<f32>() / 11.0;
+    assert!((found.score - mean).abs() < 1e-6);
+    // Longer than a query or a document takes: cut into parts on both sides, nothing left out.
+    let long = "The keeper counted lamps. ".repeat(20);
+    let found = align_texts(&encoder, &long, &long, false).expect("alignment");
+    let tokens = encoder.tokenize(&long).expect("tokens").ids.len();
+    assert_eq!(found.tokens.iter().filter(|t| t.bytes.is_some()).count(), tokens);
+    assert!(found.tokens.iter().filter_map(|t| t.matched).any(|m| m[0] > long.len() / 2), "its second half is met");
+    assert_eq!(align_texts(&encoder, text, "", false).expect("alignment").score, 0.0);
+}
+
+/// The whole search with a checkpoint whose vocabulary is not the index's.
+#[test]
+fn texts_are_scored_by_a_checkpoint_of_another_vocabulary() {
+    let Some(place) = common::embedded::Place::new() else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    checkpoint(dir.path(), &golden());
+    place.write("texts.jsonl", "text", &common::embedded::TEXTS[..2]);
+    let late = dir.path().to_str().expect("path");
+    let run = |more: &[&str]| {
+        let base =
+            ["novelty", "--index", "ix", "--windows", "8,20", "--probes", "1", "--format", "json", "--late", late];
+        place.run(&[&base[..], more, &["texts.jsonl"]].concat())
+    };
+    let found = run(&["--align"]);
+    assert_eq!(found["settings"]["late"]["8"]["late"], "colbert");
+    assert_eq!(found["settings"]["late"]["20"]["query_maxlen"], 23, "as long as the window, not 32");
+    let lengths = found["texts"][0]["lengths"].as_array().expect("lengths");
+    assert_eq!(lengths.len(), 2);
+    for length in lengths {
+        let s = length["s"].as_f64().expect("score");
+        assert!(s > 0.0 && s < 1.0001, "{length}");
+        assert!(length["windows"][0]["best"]["id"].is_string(), "{length}");
+    }
+    let tokens = found["texts"][0]["alignment"]["tokens"].as_array().expect("tokens");
+    assert!(tokens.iter().any(|t| t["bytes"].is_array() && t["matched"].is_array()));
+    let masks = run(&["--count-masks"]);
+    assert_eq!(masks["settings"]["late"]["8"]["count_masks"], true);
+    assert_ne!(masks["texts"][0]["lengths"][0]["s"], lengths[0]["s"]);
 }
 
 #[test]

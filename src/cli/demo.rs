@@ -18,6 +18,7 @@ use crate::corpus::{Document, Documents, ReadOptions, SourceFile, discover};
 use crate::decontaminate::run::check_snapshot;
 use crate::decontaminate::{Detector, Level, Settings as Judging};
 use crate::embed::chunk::Unit;
+use crate::embed::colbert::PlainLate;
 use crate::error::{Error, Result};
 use crate::index::build::{self as builder, BuildOptions};
 use crate::index::{Chunking, IndexDir, Snapshot};
@@ -232,14 +233,14 @@ fn novel(
 ) -> Result<String> {
     /// Human paragraphs the texts are compared with.
     const HUMAN: usize = 40;
-    let mut texts = vec![Text { id: "copied".into(), text: one_line(passage), source: None }];
+    let mut texts = vec![Text { id: "copied".into(), text: one_line(passage), ..Text::default() }];
     for line in TEXTS.lines() {
         let row: serde_json::Value =
             serde_json::from_str(line).map_err(|e| Error::invalid(format!("demo texts: {e}")))?;
         texts.push(Text {
             id: row["id"].as_str().unwrap_or_default().into(),
             text: row["text"].as_str().unwrap_or_default().into(),
-            source: None,
+            ..Text::default()
         });
     }
     let human: Vec<Text> = speeches
@@ -254,12 +255,19 @@ fn novel(
         })
         .take(HUMAN)
         .enumerate()
-        .map(|(i, (id, text))| Text { id: format!("human-{i}"), text, source: Some(id) })
+        .map(|(i, (id, text))| Text {
+            id: format!("human-{i}"),
+            text,
+            source: Some(id),
+            human: true,
+            ..Text::default()
+        })
         .collect();
-    let settings = Settings { windows: vec![50], ..Settings::default() };
-    let mut scorer = Scorer::new(snapshot, encoder, settings.clone(), 256 << 20)?;
+    let settings = Settings { windows: vec![50], candidates: 100, rerank: 24, ..Settings::default() };
+    let late = PlainLate::new(encoder);
+    let mut scorer = Scorer::new(snapshot, encoder, &late, settings, 256 << 20, None)?;
     let reference = scorer.score(&human)?;
-    let calibration = Calibration::new(snapshot, &settings, &reference)?;
+    let calibration = Calibration::new(snapshot, &scorer.settings, &reference)?;
     let scores = scorer.score(&texts)?;
     let assessed = assess::assess(&scores, Some(&calibration));
     let mut out = format!(

@@ -4,6 +4,7 @@
 //! interaction). Texts longer than the model takes are the caller's to cut into windows with [`Encoder::tokenize`];
 //! nothing is truncated silently.
 
+pub mod alignment;
 mod bert;
 mod candle;
 pub mod chunk;
@@ -12,6 +13,7 @@ mod forward;
 mod kernel;
 pub mod late;
 mod model_files;
+pub mod residual;
 mod rowwise;
 mod static_table;
 mod tokens;
@@ -96,6 +98,11 @@ pub trait Encoder: Send + Sync {
     fn embed_ids(&self, windows: &[&[u32]]) -> Result<Vec<f32>>;
     /// L2-normalised last hidden states of every token of every window, special tokens excluded.
     fn token_states(&self, windows: &[&[u32]]) -> Result<TokenStates>;
+    /// Both at once: what [`embed_ids`](Self::embed_ids) and [`token_states`](Self::token_states) give, for one pass of the network where
+    /// the implementation can.
+    fn embed_with_states(&self, windows: &[&[u32]]) -> Result<(Vec<f32>, TokenStates)> {
+        Ok((self.embed_ids(windows)?, self.token_states(windows)?))
+    }
     /// Embeddings of whole texts, each with its role's prompt: `texts.len() × dim` floats. A text too long for one window
     /// is an error: cut it into chunks first.
     fn embed_texts(&self, texts: &[&str], role: Role) -> Result<Vec<f32>> {

@@ -15,9 +15,10 @@ use super::problem::Problem;
 use super::request::JsonBody;
 use super::work::Cost;
 use super::{App, Served};
+use crate::embed::colbert::PlainLate;
 use crate::error::Result;
 use crate::novelty::assess::{Assessed, assess};
-use crate::novelty::{Calibration, Recall, Score, Scorer, Settings, Text};
+use crate::novelty::{CacheOptions, Calibration, Recall, Score, Scorer, Settings, Text};
 
 /// Bytes of chunk states a request may keep.
 const MEMORY: usize = 64 << 20;
@@ -78,12 +79,13 @@ pub async fn novelty(
 ) -> Handled {
     answer(&app, &name, Cost::Expensive, move |app, served, snapshot| {
         let texts = match (r.text, r.texts) {
-            (Some(text), None) => vec![Text { id: "text".into(), text, source: None }],
+            (Some(text), None) => vec![Text { id: "text".into(), text, ..Text::default() }],
             (None, Some(texts)) => {
                 let named = |(i, t): (usize, NamedText)| Text {
                     id: t.id.unwrap_or_else(|| i.to_string()),
                     text: t.text,
                     source: t.source,
+                    ..Text::default()
                 };
                 texts.into_iter().enumerate().map(named).collect()
             }
@@ -98,7 +100,7 @@ pub async fn novelty(
         }
         let encoder = served.encoder()?;
         let mut warnings = Vec::new();
-        let mut settings = served.calibration.as_ref().map_or_else(Settings::default, |c| c.settings.clone());
+        let mut settings = served.scoring();
         if let Some(mut windows) = r.windows {
             at_most("windows", windows.len(), 8)?;
             windows.sort_unstable();
@@ -106,6 +108,9 @@ pub async fn novelty(
             at_most("windows", windows.last().copied().unwrap_or(0), 2000)?;
             settings.windows = windows;
         }
+        let late = PlainLate::new(encoder);
+        let cache = CacheOptions::recorded(snapshot.dir.path(), &encoder.spec().sha256, &settings);
+        let mut scorer = Scorer::new(snapshot, encoder, &late, settings, MEMORY, cache.as_ref())?;
         let calibration = match &served.calibration {
             None => {
                 warnings.push(
@@ -113,7 +118,7 @@ pub async fn novelty(
                 );
                 None
             }
-            Some(c) => match c.check(snapshot, &settings) {
+            Some(c) => match c.check(snapshot, &scorer.settings) {
                 Ok(()) => Some(&**c),
                 Err(e) => {
                     warnings.push(e.to_string());
@@ -124,7 +129,6 @@ pub async fn novelty(
         if let Some(c) = calibration {
             warnings.extend(c.warnings(0.01));
         }
-        let mut scorer = Scorer::new(snapshot, encoder, settings, MEMORY)?;
         let scores = scorer.score(&texts)?;
         let assessed = assess(&scores, calibration);
         Ok(Novelty {
@@ -152,6 +156,12 @@ fn reference(calibration: &Calibration) -> BTreeMap<usize, Reference> {
 }
 
 impl Served {
+    /// How texts are scored: as the calibration was, or with few candidates, because somebody is waiting.
+    fn scoring(&self) -> Settings {
+        let quick = || Settings { candidates: 100, rerank: 24, ..Settings::default() };
+        self.calibration.as_ref().map_or_else(quick, |c| c.settings.clone())
+    }
+
     /// Recall of the search as measured on `generation`, if it was.
     fn recall(&self, generation: u64) -> Option<Vec<Recall>> {
         let measured = self.measured.lock().unwrap_or_else(|e| e.into_inner());
@@ -166,10 +176,12 @@ impl Served {
         let snapshot = self.snapshot();
         let generation = snapshot.manifest.generation;
         let (Some(encoder), None, 1..) = (&self.encoder, self.recall(generation), probes) else { return Ok(()) };
-        let settings = self.calibration.as_ref().map_or_else(Settings::default, |c| c.settings.clone());
+        let settings = self.scoring();
         let lengths = settings.windows.clone();
-        let scorer = Scorer::new(&snapshot, &**encoder, settings, MEMORY)?;
-        let recall = scorer.probe(&lengths, probes, 42, &mut |_| ())?;
+        let late = PlainLate::new(&**encoder);
+        let cache = CacheOptions::recorded(snapshot.dir.path(), &encoder.spec().sha256, &settings);
+        let mut scorer = Scorer::new(&snapshot, &**encoder, &late, settings, MEMORY, cache.as_ref())?;
+        let recall = scorer.probe(&lengths, probes, &[], 42, &mut |_| ())?;
         *self.measured.lock().unwrap_or_else(|e| e.into_inner()) = Some((generation, recall));
         Ok(())
     }
