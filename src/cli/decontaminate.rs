@@ -177,7 +177,13 @@ pub fn decontaminate(global: &Global, mut args: DecontaminateArgs) -> anyhow::Re
     };
     let bar = output::bar(files.iter().map(|f| f.bytes).sum(), global.quiet, "check");
     let totals = match (&snapshot, args.corpus.is_empty()) {
-        (Some(s), true) => check_snapshot(&detector, s, &mut take)?,
+        (Some(s), true) => {
+            bar.set_length(s.manifest.corpus.text_bytes);
+            check_snapshot(&detector, s, &mut take, &mut |n| {
+                bar.inc(n);
+                Ok(())
+            })?
+        }
         _ => {
             bar.set_length(0);
             check(&detector, &files, &reading, &mut take, &mut |n| {

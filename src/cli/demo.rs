@@ -15,7 +15,7 @@ use super::output::{self, number, one_line};
 use super::{Global, Outcome};
 use crate::catalog::{self, FetchOptions};
 use crate::corpus::{Document, Documents, ReadOptions, SourceFile, discover};
-use crate::decontaminate::run::check_snapshot;
+use crate::decontaminate::run::{Row, check_snapshot};
 use crate::decontaminate::{Detector, Level, Settings as Judging};
 use crate::embed::chunk::Unit;
 use crate::embed::colbert::PlainLate;
@@ -201,7 +201,7 @@ fn checked(snapshot: &Arc<Snapshot>, passage: &str, dir: &Path) -> Result<String
         .with_frequency(Box::new(move |words| counted.ngram(&words.join(" ")).map_or(0, |n| counted.count(&n))));
     let mut out = format!("\n2. Has the corpus seen the {items} items of this benchmark?\n");
     let mut dirty = 0;
-    check_snapshot(&detector, snapshot, &mut |document, rows| {
+    let mut found = |document: &Document, rows: Vec<Row>| {
         for row in rows.into_iter().filter(|r| r.level == Level::Dirty) {
             dirty += 1;
             let parts: Vec<&str> = row.components.iter().map(|c| c.component).collect();
@@ -216,7 +216,8 @@ fn checked(snapshot: &Arc<Snapshot>, passage: &str, dir: &Path) -> Result<String
             );
         }
         Ok(())
-    })?;
+    };
+    check_snapshot(&detector, snapshot, &mut found, &mut |_| Ok(()))?;
     out += &format!(
         "   {dirty} item(s) found; nothing of the other {} in any of the {} speeches\n",
         items - dirty.min(items),

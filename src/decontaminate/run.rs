@@ -143,11 +143,13 @@ pub fn check(
     Ok(totals)
 }
 
-/// The other direction: every document of a snapshot past the same detector, in shard and document order.
+/// The other direction: every document of a snapshot past the same detector, in shard and document order. `advance` is told of bytes of
+/// text judged; its error ends the run.
 pub fn check_snapshot(
     detector: &Detector,
     snapshot: &Snapshot,
     each: &mut dyn FnMut(&Document, Vec<Row>) -> Result<()>,
+    advance: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Totals> {
     let mut totals = Totals::default();
     for (number, shard) in snapshot.shards.iter().enumerate() {
@@ -157,6 +159,7 @@ pub fn check_snapshot(
         for part in kept.chunks(BATCH_DOCUMENTS) {
             let batch = part.par_iter().map(|&d| shard.documents.get(d)).collect::<Result<Vec<_>>>()?;
             judge(detector, &batch, &mut totals, each)?;
+            advance(batch.iter().map(|d| d.text.len() as u64).sum())?;
         }
     }
     Ok(totals)

@@ -9,6 +9,7 @@
 //! - [`next`]: n-gram and ∞-gram next-token distributions.
 //! - [`trace`]: longest matches and maximal spans of a whole text.
 //! - [`neighbors`]: the semantically nearest chunks, of the documents that a [`filter`] admits.
+//! - [`alignment`]: which token of a text matched which token of a passage.
 //! - [`rank`]: all documents by similarity to a benchmark's items.
 //! - [`recall`]: what an approximate search for them misses, measured.
 //! - [`metrics`]: coverage, n-novelty and creativity index of a trace.
@@ -16,6 +17,7 @@
 //! Every answer is exact: it equals a scan of the documents that are not removed. Shards answer one by one and counts add up; removed
 //! text is an index of its own whose counts are subtracted.
 
+pub mod alignment;
 pub mod batch;
 pub mod boolean;
 pub mod cooccur;

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use super::alignment::{Aligned, alignments};
 use super::filter::DocumentFilter;
 use crate::ann::{SearchParams, VectorIndex, normalize};
 use crate::embed::chunk::{ChunkRule, Unit};
@@ -34,6 +35,8 @@ pub struct NeighborOptions {
     pub params: SearchParams,
     /// Search the stored vectors exhaustively, whatever the vector index is.
     pub exact: bool,
+    /// Say of each neighbour which token of the text matched which of its tokens.
+    pub align: bool,
 }
 
 impl Default for NeighborOptions {
@@ -47,6 +50,7 @@ impl Default for NeighborOptions {
             filter: DocumentFilter::default(),
             params: SearchParams::default(),
             exact: false,
+            align: false,
         }
     }
 }
@@ -66,6 +70,9 @@ pub struct Neighbor {
     /// MaxSim of the query's token states over the chunk's, if reranked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_interaction: Option<f32>,
+    /// Every token of the text with its partner in this passage, if asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alignment: Vec<Aligned>,
 }
 
 /// A chunk by shard and row, and its similarity.
@@ -365,6 +372,7 @@ impl Snapshot {
                 text: chunk.to_string(),
                 score: c.score,
                 late_interaction: None,
+                alignment: Vec::new(),
             });
         }
         if let Some((encoder, text)) = text.filter(|_| options.rerank > 0 && !out.is_empty()) {
@@ -385,6 +393,10 @@ impl Snapshot {
                 out.truncate(options.top_k);
             }
         }
+        if let Some((encoder, text)) = text.filter(|_| options.align) {
+            let all = alignments(encoder, text, &out.iter().map(|n| n.text.as_str()).collect::<Vec<_>>())?;
+            out.iter_mut().zip(all).for_each(|(n, alignment)| n.alignment = alignment);
+        }
         Ok(out)
     }
 }
@@ -395,10 +407,13 @@ pub fn no_embeddings() -> Error {
 }
 
 fn without_text(options: &NeighborOptions) -> Result<()> {
-    match options.rerank {
-        0 => Ok(()),
-        _ => Err(Error::invalid_hint("a vector cannot be reranked by late interaction", "give the query as a text")),
+    if options.rerank > 0 || options.align {
+        return Err(Error::invalid_hint(
+            "a vector cannot be reranked by late interaction or aligned",
+            "give the query as a text",
+        ));
     }
+    Ok(())
 }
 
 /// MaxSim of a text against each candidate: the mean over the text's tokens of the best inner product with a token of the candidate.

@@ -31,8 +31,10 @@ use crate::format::{Array, Kind, Section, SectionWriter, checksum};
 use crate::store::Store;
 
 mod blocks;
+mod cache;
 
 use blocks::Blocks;
+pub use cache::{CacheUse, cache_use};
 
 /// Name of the file of compressed blocks.
 pub const DOCUMENTS_BIN: &str = "documents.bin";
