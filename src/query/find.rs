@@ -159,6 +159,11 @@ impl Snapshot {
         }
     }
 
+    /// In how many documents `ngram` occurs, exactly. Cost as of [`find`](Self::find) without its page: a read an occurrence.
+    pub fn document_frequency(&self, ngram: &Ngram) -> u64 {
+        self.groups(ngram).len() as u64
+    }
+
     /// The documents in which `ngram` occurs, a page of them with context.
     pub fn find(&self, ngram: &Ngram, options: &FindOptions) -> Result<Found> {
         self.locate(ngram).page(options)
