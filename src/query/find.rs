@@ -5,9 +5,9 @@ use std::ops::Range;
 use super::Ngram;
 use crate::error::Result;
 use crate::index::{DocumentRef, Snapshot};
-use crate::shard::{Shard, StoredDocument};
+use crate::shard::StoredDocument;
 use crate::suffix::Token;
-use crate::tokenize::{ByteSpan, TokenizerKind, ceil_char_boundary, floor_char_boundary};
+use crate::tokenize::{TokenizerKind, ceil_char_boundary, floor_char_boundary};
 use crate::with_view;
 
 /// Which occurrences to return, and how much text around them.
@@ -159,6 +159,11 @@ impl Snapshot {
         }
     }
 
+    /// In how many documents `ngram` occurs, exactly. Cost as of [`find`](Self::find) without its page: a read an occurrence.
+    pub fn document_frequency(&self, ngram: &Ngram) -> u64 {
+        self.groups(ngram).len() as u64
+    }
+
     /// The documents in which `ngram` occurs, a page of them with context.
     pub fn find(&self, ngram: &Ngram, options: &FindOptions) -> Result<Found> {
         self.locate(ngram).page(options)
@@ -231,8 +236,12 @@ impl Snapshot {
     /// The bytes of token ranges (by start) of a document, from the lengths of its tokens; `None` if they do not tile the text.
     fn tiled_ranges(&self, document: DocumentRef, ranges: &[Range<usize>]) -> Result<Option<Vec<Range<usize>>>> {
         let TokenizerKind::Closed(tokenizer) = &self.tokenizer.kind else { return Ok(None) };
-        let Some(ends) = tokenizer.text_ends() else { return Ok(None) };
         let shard = &self.shards[document.shard as usize];
+        let ends = match (tokenizer.text_ends(), shard.meta.detokenized) {
+            (Some(ends), _) => ends,
+            (None, true) => &[],
+            (None, false) => return Ok(None),
+        };
         let tokens = shard.documents.token_range(document.document).unwrap_or(0..0);
         let (mut token, mut byte) = (0, 0);
         let mut out = Vec::with_capacity(ranges.len());
@@ -240,15 +249,17 @@ impl Snapshot {
             // No further than the last occurrence: a layout may have to decode what it reads.
             let reach = ranges.iter().map(|r| r.end as u64).max().unwrap_or(0);
             let stream = v.read(tokens.start as usize..(tokens.start + reach).min(tokens.end) as usize);
-            let length = |tokens: Range<usize>| -> Option<usize> {
-                let mut sum = 0;
-                for token in stream.get(tokens)? {
-                    let id = token.id() as usize;
-                    let start = if id == 0 { 0 } else { *ends.get(id - 1)? };
+            let bytes = |id: u32| -> Option<usize> { match shard.meta.detokenized {
+                // The text was made of the tokens, whatever the tokenizer: unknown ones have no part in it.
+                true => Some(tokenizer.token_bytes(id).map_or(0, |bytes| bytes.len())),
+                false => {
+                    let start = id.checked_sub(1).map_or(Some(0), |before| ends.get(before as usize).copied())?;
                     // No bytes: an id the vocabulary does not have.
-                    sum += ends.get(id)?.checked_sub(start).filter(|&n| n > 0)? as usize;
+                    ends.get(id as usize)?.checked_sub(start).filter(|&n| n > 0).map(|n| n as usize)
                 }
-                Some(sum)
+            }};
+            let length = |tokens: Range<usize>| -> Option<usize> {
+                stream.get(tokens)?.iter().map(|t| bytes(t.id())).sum()
             };
             for range in ranges {
                 let Some(before) = length(token..range.start) else { return Ok(None) };
@@ -263,11 +274,7 @@ impl Snapshot {
 
     /// The original bytes of token ranges of a document's text. Cost: tokenises the text once.
     pub fn byte_ranges(&self, text: &str, ranges: &[Range<usize>]) -> Result<Vec<Range<usize>>> {
-        let mut spans: Vec<ByteSpan> = Vec::new();
-        match &self.tokenizer.kind {
-            TokenizerKind::Closed(t) => t.encode_spans(text, &mut Vec::new(), &mut spans)?,
-            TokenizerKind::Open(t) => t.terms(text, &mut |_, span| spans.push(span)),
-        }
+        let spans = self.tokenizer.spans(text)?;
         Ok(ranges
             .iter()
             .map(|r| {
@@ -298,10 +305,4 @@ pub fn context(text: &str, bytes: &Range<usize>, n: usize) -> (Range<usize>, Ran
         if n == 0 { bytes.start } else { text[..bytes.start].char_indices().rev().nth(n - 1).map_or(0, |(i, _)| i) };
     let end = text[bytes.end..].char_indices().nth(n).map_or(text.len(), |(i, _)| bytes.end + i);
     (start..bytes.start, bytes.end..end)
-}
-
-/// Tokens of a document, without its separator.
-pub(super) fn token_range(shard: &Shard, document: u32) -> Range<usize> {
-    let range = shard.documents.token_range(document).unwrap_or(0..0);
-    range.start as usize..(range.end as usize).saturating_sub(1).max(range.start as usize)
 }

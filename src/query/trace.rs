@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use rand::seq::index::sample;
 use rayon::prelude::*;
 
-use super::find::{FoundDocument, Group, Occurrence, token_range};
+use super::find::{FoundDocument, Group, Occurrence};
 use super::metrics;
 use super::{Ngram, TokenizedText};
 use crate::error::Result;
@@ -422,19 +422,19 @@ impl Snapshot {
             let mut seen = HashSet::new();
             (0..tokens.len()).map(|i| tokens.slice(i..i + 1)).filter(|t| seen.insert(t.clone())).collect()
         };
-        let numbers: Vec<Vec<u32>> = self.shards.iter().map(|s| term_numbers(s, &terms)).collect();
+        let numbers: Vec<HashMap<u32, usize>> = self.shards.iter().map(|s| term_numbers(s, &terms)).collect();
         let frequencies: Vec<(Vec<f64>, f64)> = out
             .par_iter()
             .map(|d| {
                 let shard = &self.shards[d.document.shard as usize];
-                let numbers = &numbers[d.document.shard as usize];
-                let range = token_range(shard, d.document.document);
+                let number = &numbers[d.document.shard as usize];
+                let range = shard.tokens_of(d.document.document);
                 let length = range.len() as f64;
                 // One more for the tokens that are none of the text's.
                 let mut frequency = vec![0u32; terms.len() + 1];
                 with_view!(shard.exact, v => {
                     for t in v.read(range).iter() {
-                        frequency[numbers.get(t.id() as usize).map_or(terms.len(), |&n| n as usize)] += 1;
+                        frequency[number.get(&t.id()).copied().unwrap_or(terms.len())] += 1;
                     }
                 });
                 (frequency[..terms.len()].iter().map(|&n| f64::from(n)).collect(), length)
@@ -472,14 +472,8 @@ fn longest_in(shard: &Shard, tokens: &Ngram) -> Vec<usize> {
     with_view!(shard.exact, v => v.longest_matches(&tokens.resolve(shard)))
 }
 
-/// The number of the term that each id of `shard` stands for; the number of terms for all others.
-fn term_numbers(shard: &Shard, terms: &[Ngram]) -> Vec<u32> {
-    let mut numbers = vec![terms.len() as u32; shard.separator() as usize + 1];
-    for (number, term) in terms.iter().enumerate() {
-        let id = term.resolve::<u32>(shard).first().copied().unwrap_or(shard.separator());
-        if let (true, Some(to)) = (id < shard.separator(), numbers.get_mut(id as usize)) {
-            *to = number as u32;
-        }
-    }
-    numbers
+/// The number of the term that each id of `shard` stands for; nothing for the ids of no term.
+fn term_numbers(shard: &Shard, terms: &[Ngram]) -> HashMap<u32, usize> {
+    let id = |term: &Ngram| term.resolve::<u32>(shard).first().copied().filter(|&id| id < shard.separator());
+    terms.iter().enumerate().filter_map(|(number, term)| Some((id(term)?, number))).collect()
 }

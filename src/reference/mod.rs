@@ -14,6 +14,7 @@
 //! # Ok::<(), priorart::Error>(())
 //! ```
 
+pub(crate) mod ascii;
 mod compile;
 mod file;
 mod index;

@@ -32,6 +32,9 @@ def sort(out, shard="0", width=2):
     for d in (parts, merged):
         shutil.rmtree(d, ignore_errors=True)
         d.mkdir()
+    # Parts that are shorter than the 100,000 bytes they overlap by are merged into a table that is no permutation.
+    if size < threads * 200_000:
+        threads = 1
     step = size // threads // width * width
     running = []
     for i in range(threads):

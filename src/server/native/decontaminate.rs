@@ -94,28 +94,32 @@ impl DecontaminateRequest {
         let (mut found, mut failed) = (0, None);
         // The pass knows the library's errors only: a problem is kept aside, and ends it.
         let stop = || Error::invalid("stopped");
-        let mut each = |_: &crate::corpus::Document, rows: Vec<Row>| {
-            for (name, gravest) in &mut verdicts {
-                let level = rows.iter().filter_map(|r| r.verdicts.get(name)).map(|v| v.level).max();
-                gravest.documents += u64::from(level.is_some_and(|l| l > Level::Clean));
-            }
-            for mut row in rows {
-                found += 1;
-                for (name, v) in &row.verdicts {
-                    if let Some(g) = verdicts.get_mut(name) {
-                        g.level = g.level.max(v.level);
-                        g.score = g.score.max(v.score);
-                    }
-                }
-                if on.app.settings.redact {
-                    row.training_text.clear();
-                }
-                if let Err(problem) = put(row) {
-                    failed = Some(problem);
-                    return Err(stop());
+        // Rows of a document follow each other.
+        let mut counted: BTreeMap<Protocol, (String, u64)> = BTreeMap::new();
+        let (mut dirty, mut dirty_documents) = (None, 0);
+        let mut each = |mut row: Row| {
+            found += 1;
+            let document = (row.training_file.clone(), row.training_line);
+            for (protocol, v) in &row.verdicts {
+                let Some(g) = verdicts.get_mut(protocol.name()) else { continue };
+                g.level = g.level.max(v.level);
+                g.score = g.score.max(v.score);
+                if v.level > Level::Clean && counted.get(protocol) != Some(&document) {
+                    g.documents += 1;
+                    counted.insert(*protocol, document.clone());
                 }
             }
-            Ok(())
+            if row.level == Level::Dirty && dirty.as_ref() != Some(&document) {
+                dirty_documents += 1;
+                dirty = Some(document);
+            }
+            if on.app.settings.redact {
+                row.training_text.clear();
+            }
+            put(row).map_err(|problem| {
+                failed = Some(problem);
+                stop()
+            })
         };
         let mut late = None;
         let totals = check_snapshot(&detector, on.snapshot, &mut each, &mut |_| match on.in_time() {
@@ -133,7 +137,7 @@ impl DecontaminateRequest {
             items,
             documents: totals.documents,
             text_bytes: totals.text_bytes,
-            dirty_documents: totals.dirty_documents,
+            dirty_documents,
             found,
             verdicts,
             findings: None,

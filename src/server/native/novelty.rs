@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Ask, On, at_most, check_chars};
+use crate::embed::colbert::PlainLate;
 use crate::error::Result;
 use crate::novelty::assess::{Assessed, assess};
-use crate::novelty::{Calibration, Recall, Score, Scorer, Settings, Text};
+use crate::novelty::{CacheOptions, Calibration, Recall, Score, Scorer, Settings, Text};
 use crate::server::Served;
 use crate::server::problem::Problem;
 
@@ -72,12 +73,13 @@ impl Ask for NoveltyRequest {
     fn answer(self, on: &On<'_>) -> Result<Novelty, Problem> {
         let &On { app, served, snapshot, .. } = on;
         let texts = match (self.text, self.texts) {
-            (Some(text), None) => vec![Text { id: "text".into(), text, source: None }],
+            (Some(text), None) => vec![Text { id: "text".into(), text, ..Text::default() }],
             (None, Some(texts)) => {
                 let named = |(i, t): (usize, NamedText)| Text {
                     id: t.id.unwrap_or_else(|| i.to_string()),
                     text: t.text,
                     source: t.source,
+                    ..Text::default()
                 };
                 texts.into_iter().enumerate().map(named).collect()
             }
@@ -92,7 +94,7 @@ impl Ask for NoveltyRequest {
         }
         let encoder = served.encoder()?;
         let mut warnings = Vec::new();
-        let mut settings = served.calibration.as_ref().map_or_else(Settings::default, |c| c.settings.clone());
+        let mut settings = served.scoring();
         if let Some(mut windows) = self.windows {
             at_most("windows", windows.len(), 8)?;
             windows.sort_unstable();
@@ -100,6 +102,9 @@ impl Ask for NoveltyRequest {
             at_most("windows", windows.last().copied().unwrap_or(0), 2000)?;
             settings.windows = windows;
         }
+        let late = PlainLate::new(encoder);
+        let cache = CacheOptions::recorded(snapshot.dir.path(), &encoder.spec().sha256, &settings);
+        let mut scorer = Scorer::new(snapshot, encoder, &late, settings, MEMORY, cache.as_ref())?;
         let calibration = match &served.calibration {
             None => {
                 warnings.push(
@@ -107,7 +112,7 @@ impl Ask for NoveltyRequest {
                 );
                 None
             }
-            Some(c) => match c.check(snapshot, &settings) {
+            Some(c) => match c.check(snapshot, &scorer.settings) {
                 Ok(()) => Some(&**c),
                 Err(e) => {
                     warnings.push(e.to_string());
@@ -118,7 +123,6 @@ impl Ask for NoveltyRequest {
         if let Some(c) = calibration {
             warnings.extend(c.warnings(0.01));
         }
-        let mut scorer = Scorer::new(snapshot, encoder, settings, MEMORY)?;
         let scores = scorer.score(&texts)?;
         let assessed = assess(&scores, calibration);
         Ok(Novelty {
@@ -145,6 +149,12 @@ fn reference(calibration: &Calibration) -> BTreeMap<usize, Reference> {
 }
 
 impl Served {
+    /// How texts are scored: as the calibration was, or with few candidates, because somebody is waiting.
+    fn scoring(&self) -> Settings {
+        let quick = || Settings { candidates: 100, rerank: 24, ..Settings::default() };
+        self.calibration.as_ref().map_or_else(quick, |c| c.settings.clone())
+    }
+
     /// Recall of the search as measured on `generation`, if it was.
     fn recall(&self, generation: u64) -> Option<Vec<Recall>> {
         let measured = self.measured.lock().unwrap_or_else(|e| e.into_inner());
@@ -159,10 +169,12 @@ impl Served {
         let snapshot = self.snapshot();
         let generation = snapshot.manifest.generation;
         let (Some(encoder), None, 1..) = (&self.encoder, self.recall(generation), probes) else { return Ok(()) };
-        let settings = self.calibration.as_ref().map_or_else(Settings::default, |c| c.settings.clone());
+        let settings = self.scoring();
         let lengths = settings.windows.clone();
-        let scorer = Scorer::new(&snapshot, &**encoder, settings, MEMORY)?;
-        let recall = scorer.probe(&lengths, probes, 42, &mut |_| ())?;
+        let late = PlainLate::new(&**encoder);
+        let cache = CacheOptions::recorded(snapshot.dir.path(), &encoder.spec().sha256, &settings);
+        let mut scorer = Scorer::new(&snapshot, &**encoder, &late, settings, MEMORY, cache.as_ref())?;
+        let recall = scorer.probe(&lengths, probes, &[], 42, &mut |_| ())?;
         *self.measured.lock().unwrap_or_else(|e| e.into_inner()) = Some((generation, recall));
         Ok(())
     }

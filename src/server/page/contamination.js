@@ -48,7 +48,9 @@ export function parse(text) {
     } catch {
       throw Object.assign(new Error(`Line ${i + 1} is not JSON`), { hint: "A report has one JSON object a line: priorart decontaminate … --format jsonl" });
     }
-    if (row && typeof row === "object" && typeof row.document_id === "string" && typeof row.eval_key === "string") rows.push(row);
+    if (row && typeof row === "object" && typeof row.document_id === "string" && typeof row.eval_key === "string") {
+      rows.push({ ...row, training_text: row.training_overlap_text ?? row.training_text ?? "", eval_text: row.eval_overlap_text ?? row.eval_text ?? "" });
+    }
   });
   if (!rows.length) throw Object.assign(new Error("This file has no findings of a decontamination report"), { hint: "Its lines carry document_id, eval_key and verdicts" });
   return rows;

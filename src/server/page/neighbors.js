@@ -84,12 +84,13 @@ function words(tokens) {
 function aligned(query, n) {
   if (!n.alignment?.length) return [];
   const [of, within] = [bytesOf(query), bytesOf(n.text)];
-  const met = words(n.alignment.map((a) => [a.passage_start, a.passage_end]).sort((a, b) => a[0] - b[0] || a[1] - b[1]));
-  return words(n.alignment.map((a) => [a.start_byte, a.end_byte])).map(([start, end]) => {
-    const tokens = n.alignment.filter((a) => a.start_byte >= start && a.end_byte <= end);
-    const best = tokens.reduce((x, y) => (y.score > x.score ? y : x));
-    const bytes = met.find(([a, b]) => a <= best.passage_start && b >= best.passage_end);
-    return { word: of(start, end), partner: within(...bytes), bytes, score: tokens.reduce((s, a) => s + a.score, 0) / tokens.length };
+  const pairs = n.alignment.filter((a) => a.bytes && a.matched);
+  const met = words(pairs.map((a) => a.matched).sort((a, b) => a[0] - b[0] || a[1] - b[1]));
+  return words(pairs.map((a) => a.bytes)).map(([start, end]) => {
+    const tokens = pairs.filter(({ bytes }) => bytes[0] >= start && bytes[1] <= end);
+    const best = tokens.reduce((x, y) => (y.strength > x.strength ? y : x));
+    const bytes = met.find(([a, b]) => a <= best.matched[0] && b >= best.matched[1]);
+    return { word: of(start, end), partner: within(...bytes), bytes, score: tokens.reduce((s, a) => s + a.strength, 0) / tokens.length };
   });
 }
 
