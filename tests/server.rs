@@ -217,7 +217,7 @@ fn an_item_is_checked_against_every_document() {
     assert_eq!((&finding["document_id"], &finding["eval_instance_index"]), (&json!("sum"), &json!("g1")));
     let bytes = finding["training_bytes"].as_array().unwrap();
     let (a, b) = (bytes[0].as_u64().unwrap() as usize, bytes[1].as_u64().unwrap() as usize);
-    assert_eq!(finding["training_text"], DOCUMENTS[3].1[a..b]);
+    assert_eq!(finding["training_overlap_text"], DOCUMENTS[3].1[a..b]);
 
     let clean = json!({ "question": "Which river did the surveyors of the northern expedition fail to cross before the ice closed in?" });
     let r = s.post("/v1/small/decontaminate", &json!({ "items": [clean, item] }));

@@ -117,7 +117,7 @@ const checks = {
     await accessible(page, "contamination");
     await page.getByRole("button", { name: /^Accept/ }).first().click();
     assert.equal(await page.locator("button.label[aria-pressed=true]").count(), 1);
-    await page.getByLabel("Label").selectOption("accepted");
+    await page.getByLabel("Label").selectOption("accept");
     await heading(page, /^1 of 2 findings/).waitFor();
     const save = async (name) => {
       const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name, exact: true }).click()]);
@@ -129,11 +129,11 @@ const checks = {
     const [first, ...others] = lines.trim().split("\n").map((l) => JSON.parse(l));
     const { label, ...rest } = first;
     assert.equal(others.length, 0);
-    assert.equal(label, "accepted");
+    assert.equal(label, "accept");
     assert.deepEqual(rest, own.find((o) => o.document_id === rest.document_id), "a line of the report with its label");
     const [, csv] = await save("CSV");
     assert.match(csv, /^"label","level","score"/);
-    assert.match(csv, /\r\n"accepted","dirty"/);
+    assert.match(csv, /\r\n"accept","dirty"/);
     await page.locator("input[type=file]").setInputFiles({ name: "x.jsonl", mimeType: "text/plain", buffer: Buffer.from('{"a":1}\nnot json\n') });
     await page.getByText("Line 2 is not JSON").waitFor();
   },
