@@ -9,8 +9,8 @@ use std::collections::HashMap;
 
 use super::filter::DocumentFilter;
 use crate::ann::{SearchParams, VectorIndex, normalize};
-use crate::embed::chunk::{ChunkRule, Unit};
 use crate::embed::alignment::{AlignedToken, align_texts};
+use crate::embed::chunk::{ChunkRule, Unit};
 use crate::embed::colbert::PlainLate;
 use crate::embed::late::PackedQuery;
 use crate::embed::{Encoder, Role};
