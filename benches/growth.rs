@@ -15,8 +15,10 @@ use std::time::Instant;
 
 use priorart::format::Pages;
 use priorart::shard::exact::{self, ExactIndex, Part};
-use priorart::shard::{SHARD_JSON, ShardMeta};
+use priorart::shard::{Layout, SHARD_JSON, ShardMeta};
 use priorart::store::DiskStore;
+use priorart::suffix::TokenIndex;
+use priorart::suffix::layout::SuffixMeta;
 use priorart::tokenize::TokenizerSpec;
 use priorart::with_view;
 use process::{cpu_seconds, memory_kib};
@@ -78,10 +80,21 @@ fn make(tokens: &str, separator: u32, dir: &Path, n: usize) -> anyhow::Result<Va
     let documents = stream.iter().filter(|&&t| t as u32 == separator).count() as u64;
     std::fs::create_dir_all(dir)?;
     let (start, cpu) = (Instant::now(), cpu_seconds());
-    let suffix = exact::write(&DiskStore, dir, &stream, documents, separator)?;
+    let suffix = exact::write(&DiskStore, dir, &stream, documents, separator, Layout::Fast)?;
     let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let tokenizer = TokenizerSpec { kind: "gpt2".into(), sha256: String::new(), vocab: Some(separator), path: None };
-    let meta = ShardMeta { documents, tokens: suffix.ranks, text_bytes: 0, tokenizer, width: 2, terms: None, suffix };
+    let meta = ShardMeta {
+        documents,
+        tokens: suffix.ranks,
+        text_bytes: 0,
+        tokenizer,
+        width: 2,
+        layout: Layout::Fast,
+        detokenized: false,
+        source: None,
+        terms: None,
+        suffix,
+    };
     std::fs::write(dir.join(SHARD_JSON), serde_json::to_vec(&meta)?)?;
     let files = [exact::TOKENS_BIN, exact::SUFFIX_BIN, exact::TOP_BIN];
     let mut bytes = 0;
@@ -95,16 +108,14 @@ fn make(tokens: &str, separator: u32, dir: &Path, n: usize) -> anyhow::Result<Va
 }
 
 /// N-grams of seeded places, one list for each length, copied.
-fn ngrams(index: &ExactIndex, n: usize, each: usize) -> Vec<Vec<u16>> {
+fn ngrams(index: &ExactIndex, meta: &SuffixMeta, n: usize, each: usize) -> Vec<Vec<u16>> {
     let mut rng = ChaCha8Rng::seed_from_u64(n as u64);
     let mut out = Vec::with_capacity(each);
     with_view!(index, v => {
-        let stream = v.tokens();
-        let separator = v.meta().separator;
         while out.len() < each {
-            let at = rng.random_range(0..stream.len() - n);
-            let ids: Vec<u16> = stream[at..at + n].iter().map(|&t| priorart::suffix::Token::id(t) as u16).collect();
-            if !ids.iter().any(|&id| id as u32 == separator) {
+            let at = rng.random_range(0..meta.stream as usize - n);
+            let ids: Vec<u16> = v.read(at..at + n).iter().map(|&t| priorart::suffix::Token::id(t) as u16).collect();
+            if !ids.iter().any(|&id| id as u32 == meta.separator) {
                 out.push(ids);
             }
         }
@@ -117,7 +128,8 @@ fn ask(dir: &Path, each: usize) -> anyhow::Result<Value> {
     let start = Instant::now();
     let mut index = ExactIndex::open(dir, &meta)?;
     let open = start.elapsed().as_secs_f64() * 1e3;
-    let queries: Vec<(usize, Vec<Vec<u16>>)> = [1, 3, 5, 8, 20].iter().map(|&n| (n, ngrams(&index, n, each))).collect();
+    let queries: Vec<(usize, Vec<Vec<u16>>)> =
+        [1, 3, 5, 8, 20].iter().map(|&n| (n, ngrams(&index, &meta.suffix, n, each))).collect();
     let mut out = json!({ "tokens": meta.suffix.stream, "open_ms": open });
     out["mapped"] = latencies(&index, &queries);
     let start = Instant::now();
