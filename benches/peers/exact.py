@@ -25,7 +25,7 @@ peer.enter("exact", ["infini-gram==2.6.0", "tokengrams==0.3.3", "numpy"])
 import numpy as np  # noqa: E402
 from infini_gram.engine import InfiniGramEngine  # noqa: E402
 from tokengrams import MemmapIndex  # noqa: E402
-import infini_gram  # noqa: E402
+from peer import infinigram  # noqa: E402
 
 WORK = peer.SCRATCH / "exact-work"
 SEED = 7
@@ -45,41 +45,10 @@ def charged(command, **options):
 
 def build_infini_gram(stream, separator, out):
     """Its own sorter on its own layout: every document preceded by 0xffff. CPU seconds of the sorter."""
-    out.mkdir(parents=True, exist_ok=True)
-    ends = np.flatnonzero(stream == separator)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    moved = np.empty_like(stream)
-    for a, b in zip(starts, ends):
-        moved[a] = 0xFFFF
-        moved[a + 1:b + 1] = stream[a:b]
-    moved.tofile(out / "tokenized.0")
-    (starts * 2).astype(np.uint64).tofile(out / "offset.0")
-    tool = pathlib.Path(infini_gram.__file__).parent / "rust_indexing"
-    os.chmod(tool, 0o755)
-    size, threads = (out / "tokenized.0").stat().st_size, os.cpu_count()
-    ratio = -(-(size - 1).bit_length() // 8)
-    parts, merged = out / "parts", out / "merged"
-    for d in (parts, merged):
-        shutil.rmtree(d, ignore_errors=True)
-        d.mkdir()
-    step = size // threads // 2 * 2
+    infinigram.write(stream, separator, out)
     before = children()
-    jobs = []
-    for i in range(threads):
-        end = size if i == threads - 1 else min((i + 1) * step + 100_000, size)
-        jobs.append(subprocess.Popen(
-            [tool, "make-part", "--data-file", out / "tokenized.0", "--parts-dir", parts, "--start-byte", str(i * step), "--end-byte",
-             str(end), "--ratio", str(ratio), "--token-width", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-    for job in jobs:
-        assert job.wait() == 0, "make-part failed"
-    shared = ["--ratio", str(ratio), "--token-width", "2", "--num-threads", str(threads)]
-    for command in (["merge", "--data-file", out / "tokenized.0", "--parts-dir", parts, "--merged-dir", merged, "--hacksize", "100000"],
-                    ["concat", "--data-file", out / "tokenized.0", "--merged-dir", merged, "--merged-file", out / "table.0"]):
-        subprocess.run([tool, *command, *shared], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    cpu = children() - before
-    for d in (parts, merged):
-        shutil.rmtree(d)
-    return cpu
+    infinigram.sort(out)
+    return children() - before
 
 
 def make_queries(stream, separator):

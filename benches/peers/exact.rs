@@ -40,7 +40,10 @@ fn export(index: &str, out: &str) -> anyhow::Result<Value> {
     let snapshot = Snapshot::open(Path::new(index))?;
     anyhow::ensure!(snapshot.shards.len() == 1, "the index has {} shards, not one", snapshot.shards.len());
     let shard = &snapshot.shards[0];
-    let ids: Vec<u16> = priorart::with_view!(shard.exact, v => v.tokens().iter().map(|t| t.id() as u16).collect());
+    let ids: Vec<u16> = priorart::with_view!(shard.exact, v => {
+        let positions = shard.documents.tokens() as usize;
+        v.read(0..positions).iter().map(|t| t.id() as u16).collect()
+    });
     let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
     std::fs::write(out, bytes)?;
     Ok(

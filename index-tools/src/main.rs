@@ -6,6 +6,7 @@
 
 mod bars;
 mod fetch;
+mod import;
 mod plan;
 mod recall;
 mod vectors;
@@ -26,6 +27,8 @@ struct Cli {
 enum Command {
     ExportVectors(vectors::Export),
     Fetch(fetch::Fetch),
+    #[command(subcommand)]
+    Import(import::Import),
     ImportVectors(vectors::Import),
     Plan(plan::Plan),
     Recall(recall::Recall),
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::ExportVectors(arguments) => arguments.run(),
         Command::Fetch(arguments) => arguments.run(),
+        Command::Import(command) => command.run(),
         Command::ImportVectors(arguments) => arguments.run(),
         Command::Plan(arguments) => arguments.run(),
         Command::Recall(arguments) => arguments.run(),

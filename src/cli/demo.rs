@@ -15,8 +15,9 @@ use super::output::{self, number, one_line};
 use super::{Global, Outcome};
 use crate::catalog::{self, FetchOptions};
 use crate::corpus::{Document, Documents, ReadOptions, SourceFile, discover};
-use crate::decontaminate::run::check_snapshot;
+use crate::decontaminate::run::{Row, check_snapshot, corpus_frequency};
 use crate::decontaminate::{Detector, Level, Settings as Judging};
+use crate::embed::chunk::Unit;
 use crate::embed::colbert::PlainLate;
 use crate::error::{Error, Result};
 use crate::index::build::{self as builder, BuildOptions};
@@ -74,7 +75,7 @@ pub fn demo(global: &Global, args: DemoArgs) -> anyhow::Result<Outcome> {
     let index = dir.join("index");
     let mut seed = builder::seed(&tokenizer);
     seed.encoder = Some(encoder.spec().clone());
-    seed.chunking = Some(Chunking { tokens: 100, stride: 100 });
+    seed.chunking = Some(Chunking { tokens: 100, stride: 100, unit: Unit::Encoder });
     let built = IndexDir::create(&index, seed)?;
     let options = BuildOptions { memory: global.memory(), ..BuildOptions::default() };
     say(global, "indexing; embedding one president's speeches (every speech can be searched exactly)");
@@ -195,27 +196,26 @@ fn checked(snapshot: &Arc<Snapshot>, passage: &str, dir: &Path) -> Result<String
     let set = crate::reference::read(&[path], None)?;
     let items = set.items.len();
     let index = Arc::new(ReferenceIndex::build(&set)?);
-    let counted = snapshot.clone();
-    let detector = Detector::new(index, Judging::default())?
-        .with_frequency(Box::new(move |words| counted.ngram(&words.join(" ")).map_or(0, |n| counted.count(&n))));
+    let detector = Detector::new(index, Judging::default())?.with_frequency(corpus_frequency(snapshot.clone()));
     let mut out = format!("\n2. Has the corpus seen the {items} items of this benchmark?\n");
     let mut dirty = 0;
-    check_snapshot(&detector, snapshot, &mut |document, rows| {
-        for row in rows.into_iter().filter(|r| r.level == Level::Dirty) {
+    let mut tell = |row: Row| {
+        if row.level == Level::Dirty {
             dirty += 1;
-            let parts: Vec<&str> = row.components.iter().map(|c| c.component).collect();
+            let parts: Vec<&str> = row.components.iter().map(|c| c.component.name()).collect();
             out += &format!(
                 "   item {:?}: its {} is in {}, bytes {}..{} (score {:.2})\n",
                 row.eval_instance_index,
                 parts.join(" and "),
-                document.id,
+                row.document_id,
                 row.training_bytes[0],
                 row.training_bytes[1],
                 row.contamination_score
             );
         }
         Ok(())
-    })?;
+    };
+    check_snapshot(&detector, snapshot, &mut tell, &mut |_| Ok(()))?;
     out += &format!(
         "   {dirty} item(s) found; nothing of the other {} in any of the {} speeches\n",
         items - dirty.min(items),

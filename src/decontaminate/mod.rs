@@ -4,7 +4,7 @@
 //!   alignments that survive edits; `unit.rs` knows lines and sentences; `evidence.rs` puts it together per item.
 //! - `streams.rs`, `grams.rs`, `primitives.rs`, `lines.rs`, `skipgram.rs`, `decon.rs` give the evidence of protocols that read other tokens.
 //! - `protocol/` judges evidence and nothing else; `detector.rs` runs it all on a document;
-//!   `span.rs` cuts out what was found.
+//!   `span.rs` cuts out what was found; `labels.rs` keeps what reviewers said of it.
 //!
 //! Useful for: telling exact, edited, reformatted and partial copies of benchmark items from text that only resembles
 //! them. Not useful for: paraphrases and translations; that is what the semantic column is for.
@@ -14,6 +14,7 @@ mod decon;
 mod detector;
 mod evidence;
 mod grams;
+pub mod labels;
 mod lines;
 mod primitives;
 mod protocol;
@@ -26,7 +27,7 @@ mod streams;
 mod unit;
 
 pub use decon::DeconScore;
-pub use detector::{Detector, Finding, Frequency, Settings};
+pub use detector::{Detector, Finding, Frequency, Occurrences, Settings};
 pub use evidence::{ChoiceEvidence, ComponentEvidence, Evidence, Piece};
 pub use primitives::Primitives;
 pub use protocol::{

@@ -13,6 +13,7 @@
 
 pub mod build;
 mod generations;
+pub mod import;
 mod manifest;
 mod publish;
 pub mod remove;

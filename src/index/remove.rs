@@ -8,11 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{DocumentRef, Manifest, PartEntry, Snapshot};
 use crate::error::{Error, Result};
-use crate::shard::build::{ShardBuilder, tokenize};
+use crate::shard::Layout;
+use crate::shard::build::{Batch, ShardBuilder, tokenize};
 use crate::shard::removed;
+use crate::suffix::Token;
+use crate::tokenize::TokenizerKind;
+use crate::with_view;
 
 /// Text tokenised at a time, in bytes.
 const BATCH_TEXT: usize = 8 << 20;
+/// Tokens read at a time.
+const BATCH_TOKENS: usize = 1 << 20;
 
 /// Publishes a generation without `documents` of `snapshot`, which must be the index's current generation.
 ///
@@ -39,29 +45,48 @@ pub fn remove(snapshot: &Snapshot, documents: &BTreeSet<DocumentRef>) -> Result<
     let id = tx.next_id();
     let path = tx.new_removed_dir(&id)?;
     let mut lists: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    let mut builder = ShardBuilder::create(&**tx.store(), &path, &snapshot.tokenizer)?;
-    let mut batch = Vec::new();
-    let (mut bytes, mut text_bytes) = (0, 0);
-    let mut append = |batch: &mut Vec<_>| -> Result<()> {
-        let mut tokens = tokenize(&snapshot.tokenizer, std::mem::take(batch))?;
-        // Its tokens are subtracted; nothing shows a removed document, so nothing else of it is written again.
-        for document in &mut tokens.documents {
-            *document = Default::default();
-        }
-        builder.append(&tokens)
+    let mut builder = ShardBuilder::create(&**tx.store(), &path, &snapshot.tokenizer, Layout::Fast)?;
+    // Its tokens are subtracted; nothing shows a removed document, so nothing else of it is written again.
+    let mut append = |mut batch: Batch| -> Result<()> {
+        batch.documents.iter_mut().for_each(|document| *document = Default::default());
+        builder.append(&batch)
     };
+    let (mut texts, mut batch, mut bytes, mut text_bytes) = (Vec::new(), Batch::default(), 0, 0);
     for &document in documents {
-        let read = snapshot.document(document)?;
-        bytes += read.text.len();
-        text_bytes += read.text.len() as u64;
-        batch.push(read);
+        let shard = snapshot.shards.get(document.shard as usize).filter(|_| snapshot.has(document));
+        let Some(shard) = shard else {
+            return Err(Error::invalid(format!(
+                "there is no document {} in shard {}",
+                document.document, document.shard
+            )));
+        };
         lists.entry(document.shard).or_default().push(document.document);
-        if bytes >= BATCH_TEXT {
-            append(&mut batch)?;
-            bytes = 0;
+        match snapshot.tokenizer.kind {
+            // As they were counted: of a document that came as tokens, its text may be cut in another way.
+            TokenizerKind::Closed(_) => {
+                let range = shard.tokens_of(document.document);
+                with_view!(shard.exact, v => batch.ids.extend(v.read(range).iter().map(|t| t.id())));
+                batch.ends.push(batch.ids.len());
+                batch.documents.push(Default::default());
+                text_bytes += shard.documents.text_len(document.document)? as u64;
+                if batch.ids.len() >= BATCH_TOKENS {
+                    append(std::mem::take(&mut batch))?;
+                }
+            }
+            TokenizerKind::Open(_) => {
+                let read = shard.documents.get(document.document)?;
+                bytes += read.text.len();
+                text_bytes += read.text.len() as u64;
+                texts.push(read);
+                if bytes >= BATCH_TEXT {
+                    append(tokenize(&snapshot.tokenizer, std::mem::take(&mut texts))?)?;
+                    bytes = 0;
+                }
+            }
         }
     }
-    append(&mut batch)?;
+    append(tokenize(&snapshot.tokenizer, texts)?)?;
+    append(batch)?;
     let meta = builder.finish()?;
     let lists: Vec<(String, Vec<u32>)> =
         lists.into_iter().map(|(shard, list)| (snapshot.manifest.shards[shard as usize].id.clone(), list)).collect();

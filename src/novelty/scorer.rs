@@ -116,6 +116,12 @@ impl<'a> Scorer<'a> {
         cache: Option<&CacheOptions>,
     ) -> Result<Scorer<'a>> {
         snapshot.check_encoder(encoder)?;
+        if snapshot.manifest.chunking.as_ref().is_some_and(|c| !c.unit.is_encoder()) {
+            return Err(Error::invalid_hint(
+                "windows are counted in encoder tokens, and this index's chunks are cut by index tokens",
+                "build the index with --chunk-unit encoder",
+            ));
+        }
         settings.check()?;
         settings.windows.sort_unstable();
         settings.windows.dedup();

@@ -4,6 +4,7 @@
 //! - `audit.rs` makes the page of a novelty audit, `columns.rs` writes its table as Parquet.
 //! - `page.rs` makes the self-contained HTML page of `decontaminate`.
 //! - `table.rs` writes the same rows as Parquet.
+//! - `study.rs` compares a model's scores on clean and dirty items.
 //!
 //! A page fetches nothing and runs no script but its own embedded one; text of corpora and benchmarks is escaped wherever it is put in.
 
@@ -12,4 +13,5 @@ pub mod chart;
 pub mod columns;
 pub mod curve;
 pub mod page;
+pub mod study;
 pub mod table;

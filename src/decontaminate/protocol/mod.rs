@@ -6,6 +6,8 @@
 
 mod parameters;
 mod priorart;
+#[cfg(test)]
+mod priorart_tests;
 mod published;
 #[cfg(test)]
 mod tests;
@@ -72,27 +74,29 @@ impl Protocol {
         }
     }
 
-    /// Protocols from a list such as `gpt3,decon`, or `all`. Order and repetitions are dropped.
+    /// Protocols from a list such as `gpt3,decon`, or `all`, in the order given (of `all`, ours first); repetitions are
+    /// dropped.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown name or an empty list.
     pub fn parse_list(list: &str) -> Result<Vec<Protocol>> {
-        let mut out = Vec::new();
+        let mut out: Vec<Protocol> = Vec::new();
         for name in list.split(',').map(str::trim).filter(|n| !n.is_empty()) {
             if name.eq_ignore_ascii_case("all") {
                 return Ok(Protocol::ALL.to_vec());
             }
             let known = Protocol::ALL.into_iter().find(|p| p.name().eq_ignore_ascii_case(name));
-            out.push(known.ok_or_else(|| {
+            let known = known.ok_or_else(|| {
                 let names: Vec<&str> = Protocol::ALL.iter().map(|p| p.name()).collect();
                 Error::invalid_hint(format!("unknown protocol `{name}`"), format!("use {} or all", names.join(", ")))
-            })?);
+            })?;
+            if !out.contains(&known) {
+                out.push(known);
+            }
         }
         if out.is_empty() {
             return Err(Error::invalid_hint("no protocol named", "use priorart, all, or a list such as gpt3,decon"));
         }
-        out.sort();
-        out.dedup();
         Ok(out)
     }
 

@@ -5,20 +5,16 @@
 //! without r and p and the answer says why. Recall is measured on planted probes in the background, once a generation.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 
-use super::native::{Handled, answer, at_most, check_chars};
-use super::problem::Problem;
-use super::request::JsonBody;
-use super::work::Cost;
-use super::{App, Served};
+use super::{Ask, On, at_most, check_chars};
 use crate::embed::colbert::PlainLate;
 use crate::error::Result;
 use crate::novelty::assess::{Assessed, assess};
 use crate::novelty::{CacheOptions, Calibration, Recall, Score, Scorer, Settings, Text};
+use crate::server::Served;
+use crate::server::problem::Problem;
 
 /// Bytes of chunk states a request may keep.
 const MEMORY: usize = 64 << 20;
@@ -61,7 +57,7 @@ struct Reference {
 }
 
 #[derive(Serialize)]
-struct Novelty {
+pub struct Novelty {
     texts: Vec<Judged>,
     settings: Settings,
     /// By window length.
@@ -71,14 +67,12 @@ struct Novelty {
     warnings: Vec<String>,
 }
 
-/// `POST /v1/{index}/novelty`
-pub async fn novelty(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    JsonBody(r): JsonBody<NoveltyRequest>,
-) -> Handled {
-    answer(&app, &name, Cost::Expensive, move |app, served, snapshot| {
-        let texts = match (r.text, r.texts) {
+impl Ask for NoveltyRequest {
+    type Answer = Novelty;
+
+    fn answer(self, on: &On<'_>) -> Result<Novelty, Problem> {
+        let &On { app, served, snapshot, .. } = on;
+        let texts = match (self.text, self.texts) {
             (Some(text), None) => vec![Text { id: "text".into(), text, ..Text::default() }],
             (None, Some(texts)) => {
                 let named = |(i, t): (usize, NamedText)| Text {
@@ -101,7 +95,7 @@ pub async fn novelty(
         let encoder = served.encoder()?;
         let mut warnings = Vec::new();
         let mut settings = served.scoring();
-        if let Some(mut windows) = r.windows {
+        if let Some(mut windows) = self.windows {
             at_most("windows", windows.len(), 8)?;
             windows.sort_unstable();
             windows.dedup();
@@ -138,8 +132,7 @@ pub async fn novelty(
             recall: served.recall(snapshot.manifest.generation),
             warnings,
         })
-    })
-    .await
+    }
 }
 
 fn reference(calibration: &Calibration) -> BTreeMap<usize, Reference> {
@@ -172,7 +165,7 @@ impl Served {
     ///
     /// # Errors
     /// The index cannot be read.
-    pub(super) fn measure(&self, probes: usize) -> Result<()> {
+    pub(in crate::server) fn measure(&self, probes: usize) -> Result<()> {
         let snapshot = self.snapshot();
         let generation = snapshot.manifest.generation;
         let (Some(encoder), None, 1..) = (&self.encoder, self.recall(generation), probes) else { return Ok(()) };
