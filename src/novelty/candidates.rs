@@ -52,7 +52,7 @@ pub(super) fn search(
         };
         let filtered = hidden.iter().any(|d| d.shard == number) || !snapshot.removals.is_empty();
         let keep: Option<crate::ann::Keep> = if filtered { Some(&keep) } else { None };
-        let vectors = semantic.vectors.searcher(exhaustive);
+        let vectors = semantic.vectors.searcher(exhaustive)?;
         for (list, hits) in all.iter_mut().zip(vectors.search(queries, k, &SearchParams::default(), keep)?) {
             list.extend(hits.iter().filter_map(|h| {
                 let document = semantic.chunk(h.row)?.document;

@@ -209,7 +209,7 @@ impl Certifier {
         let covers = snapshot
             .shards
             .iter()
-            .map(|s| s.semantic.as_ref().map(|s| Cover::new(s.vectors.flat(), seed)).transpose())
+            .map(|s| s.semantic.as_ref().map(|s| Cover::new(s.vectors.flat()?, seed)).transpose())
             .collect::<Result<_>>()?;
         Ok(Certifier { covers, tau })
     }
@@ -236,7 +236,7 @@ impl Certifier {
                             !hidden.contains(&document) && !snapshot.is_removed(document)
                         })
                     };
-                    let certificate = cover.certify(semantic.vectors.flat(), query, self.tau, &keep)?;
+                    let certificate = cover.certify(semantic.vectors.flat()?, query, self.tau, &keep)?;
                     certified &= certificate.certified;
                     scanned += certificate.scanned;
                 }

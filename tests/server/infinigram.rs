@@ -145,8 +145,9 @@ fn answers_as_the_package_does() {
     let stream = stream(&Snapshot::open(&path).unwrap());
     let bytes: Vec<u8> = stream.iter().flat_map(|&t| (t as u16).to_le_bytes()).collect();
     std::fs::write(dir.path().join("stream.u16"), bytes).unwrap();
-    let metadata: Vec<String> =
-        (0..documents.len()).map(|i| json!({ "path": "sources.jsonl", "linenum": i, "metadata": {} }).to_string()).collect();
+    let metadata: Vec<String> = (0..documents.len())
+        .map(|i| json!({ "path": "sources.jsonl", "linenum": i, "metadata": {} }).to_string())
+        .collect();
     let requests = requests(&stream);
     let theirs = package(Path::new(&modules), dir.path(), &metadata, &requests);
     assert_eq!(theirs.len(), requests.len());
