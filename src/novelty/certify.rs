@@ -53,6 +53,9 @@ pub struct Cover {
     error: f64,
 }
 
+/// Cluster, row, and the angle of the row to the cluster's centroid.
+type Placed = (u32, u32, f64);
+
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
 }
@@ -90,7 +93,7 @@ impl Cover {
         let centroids = if n == 0 { vec![0.0; dim] } else { spherical_means(&sample, dim, k, 3, seed) };
         let clusters = centroids.len() / dim;
         drop(sample);
-        let blocks: Vec<(Vec<(u32, u32, f64)>, f64, f64)> = (0..n as u32)
+        let blocks: Vec<(Vec<Placed>, f64, f64)> = (0..n as u32)
             .step_by(4096)
             .collect::<Vec<_>>()
             .into_par_iter()
@@ -111,7 +114,7 @@ impl Cover {
             .collect();
         let largest_norm = blocks.iter().map(|b| b.1).fold(0.0, f64::max);
         let error = blocks.iter().map(|b| b.2).fold(0.0, f64::max);
-        let mut all: Vec<(u32, u32, f64)> = blocks.into_iter().flat_map(|b| b.0).collect();
+        let mut all: Vec<Placed> = blocks.into_iter().flat_map(|b| b.0).collect();
         all.par_sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.2.total_cmp(&b.2)).then(a.1.cmp(&b.1)));
         let starts = (0..=clusters as u32).map(|c| all.partition_point(|r| r.0 < c)).collect();
         let (rows, angles) = all.into_iter().map(|r| (r.1, r.2)).unzip();

@@ -137,22 +137,21 @@ impl Scorer<'_> {
                         (vec![*source], text)
                     })
                     .collect();
-                out.extend(self.found(length, Some(edited), &texts, true)?);
+                out.extend(self.found(length, Some(edited), &texts)?);
                 done += (probes * length) as u64;
                 progress(done);
             }
-            out.extend(self.found(length, None, &sources, false)?);
+            out.extend(self.found(length, None, &sources)?);
         }
         Ok(out)
     }
 
-    /// Recall of one kind of probe. `whole`: a text is one window, whatever edits made of its length; otherwise it is cut.
+    /// Recall of one kind of probe. A passage is one window, whatever edits made of its length; a paraphrase is cut into windows.
     fn found(
         &mut self,
         length: usize,
         edited: Option<f64>,
         texts: &[(Vec<DocumentRef>, String)],
-        whole: bool,
     ) -> Result<Option<Recall>> {
         let mut hits: Vec<[bool; 3]> = Vec::new();
         for batch in texts.chunks(BATCH) {
@@ -160,12 +159,10 @@ impl Scorer<'_> {
             let mut windows: Vec<Window> = Vec::new();
             for (text, cut) in cuts.iter().enumerate() {
                 let n = cut.tokens.ids.len();
-                let ranges = match whole {
-                    true if n > 0 => vec![0..n],
-                    true => Vec::new(),
-                    false => window::windows(n, length),
-                };
-                windows.extend(ranges.into_iter().map(|range| Window { text, length, short: false, range }));
+                let passage = edited.map(|_| 0..n).filter(|r| !r.is_empty());
+                let cut = if edited.is_none() { window::windows(n, length) } else { Vec::new() };
+                let ranges = passage.into_iter().chain(cut);
+                windows.extend(ranges.map(|range| Window { text, length, short: false, range }));
             }
             let staged = self.stage(&cuts, windows, &vec![Vec::new(); batch.len()])?;
             for (w, window) in staged.windows.iter().enumerate() {

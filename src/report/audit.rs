@@ -181,7 +181,7 @@ impl Audit<'_> {
                     .groups
                     .iter()
                     .filter(|g| g.name == name)
-                    .filter_map(|g| Some((g.length as f64, g.median_r.unwrap_or(g.median_s))))
+                    .map(|g| (g.length as f64, g.median_r.unwrap_or(g.median_s)))
                     .collect();
                 Series {
                     name: name.into(),

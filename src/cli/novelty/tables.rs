@@ -8,6 +8,9 @@ use crate::novelty::evidence::NOVELTY;
 use crate::novelty::{Ledger, Score};
 use crate::report::columns::Values;
 
+/// A part of a ledger's tokens.
+type Tokens = fn(&Ledger) -> usize;
+
 /// The columns of `texts.parquet`.
 pub fn table(
     scores: &[Score],
@@ -64,7 +67,7 @@ pub fn table(
     for n in NOVELTY {
         out.push((format!("n_novelty_{n}"), number(&|s| at(&s.exact.n_novelty, n))));
     }
-    let parts: [(&str, fn(&Ledger) -> usize); 4] =
+    let parts: [(&str, Tokens); 4] =
         [("exact", |l| l.exact), ("near", |l| l.near), ("semantic", |l| l.semantic), ("none", |l| l.none)];
     for (name, of) in parts {
         let share = ledgers.iter().map(|l| Some(of(l) as f64 / l.tokens.max(1) as f64)).collect();
