@@ -122,7 +122,7 @@ fn answers_as_the_package(tokenizer: &str, width: usize, vocabulary: &str) {
             break query;
         }
     };
-    let queries: Vec<Vec<u32>> = (0..1000).map(|i| pick(1 + i % 12)).collect();
+    let queries: Vec<Vec<u32>> = (0..500).map(|i| pick(1 + i % 12)).collect();
     let asked = json!({ "queries": queries }).to_string();
     let told: Vec<Value> =
         serde_json::from_str(&python(&package, &["query", &directory, &w, vocabulary], &asked)).expect("answers");
