@@ -96,7 +96,7 @@ pub fn hash_folded(word: &str) -> u64 {
 
 /// Calls `visit` for every word of `text` in order. Only the first 4 GiB of a text are read; callers refuse longer ones.
 ///
-/// Words of ASCII are runs found by [`each_run`], folded and hashed eight bytes at a time. A run that touches another character is
+/// Words of ASCII are runs of a block of 64 bytes, folded and hashed eight bytes at a time. A run that touches another character is
 /// read one character at a time, up to the next ASCII boundary.
 #[inline]
 pub fn each_word(text: &str, mut visit: impl FnMut(Word)) {

@@ -7,7 +7,7 @@
 //!   with a bootstrap interval over items.
 //!
 //! An item is dirty when any document of the run is dirty with it under the protocol. Seeds are fixed: the same input gives the same
-//! figures. Cost: at most [`DRAWS`] draws of a benchmark's items, fewer for large ones ([`WORK`]).
+//! figures. Cost: at most [`DRAWS`] draws of a benchmark's items, fewer for large ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -35,7 +35,7 @@ ITEMS = [
     ("clock", "Which of the four tower clocks in the old town of Brunnfels was the first to strike thirteen, according to the sexton's diary?",
      "The one on the mill gate"),
     ("bales", "A weaver sells 14 bales at $3.50 each, then 1,250 more at half of that price. How much does she earn, in dollars?",
-     "14 x 3.50 = 49 and 1,250 x 1.75 = 2187.50 so in all she earns 2236.50 dollars before she pays the carter his share"),
+     "14 x 3.50 is 49 and 1,250 x 1.75 is 2187.50 so in all she earns 2236.50 dollars before she pays the carter his share"),
     ("short", "Who wrote it?", "Nobody"),
 ]
 FILLER = ("The harbour board met on Tuesdays, and on Tuesdays it rained. Nobody kept minutes; the clerk preferred to draw "

@@ -68,15 +68,16 @@ impl Parts {
         let dir = Parts::dir(out);
         std::fs::create_dir_all(&dir).map_err(Error::io(&dir, "create"))?;
         let path = dir.join("plan.json");
-        match read::<serde_json::Value>(&path) {
-            Some(before) if before != *plan => {
+        match std::fs::read(&path) {
+            // As bytes: a number read back may differ in its last digit.
+            Ok(before) if before != plan.to_string().into_bytes() => {
                 return Err(Error::invalid_hint(
                     format!("{}: holds an interrupted run with other settings, corpus or reference", out.display()),
                     "repeat that run's command to go on with it, or name a new directory; nothing is overwritten",
                 ));
             }
-            Some(_) => {}
-            None => write(&path, plan)?,
+            Ok(_) => {}
+            Err(_) => write(&path, plan)?,
         }
         Ok(Parts { dir, temporary: None })
     }
