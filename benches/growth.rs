@@ -17,7 +17,6 @@ use priorart::format::Pages;
 use priorart::shard::exact::{self, ExactIndex, Part};
 use priorart::shard::{Layout, SHARD_JSON, ShardMeta};
 use priorart::store::DiskStore;
-use priorart::suffix::TokenIndex;
 use priorart::suffix::layout::SuffixMeta;
 use priorart::tokenize::TokenizerSpec;
 use priorart::with_view;
