@@ -141,6 +141,7 @@ fn settings(global: &Global, args: &ServeArgs) -> anyhow::Result<Settings> {
     settings.redact = args.redact;
     settings.allow_origin = args.allow_origin.clone();
     settings.probes = args.probes;
+    settings.resident = global.resident();
     settings.poll = seconds("--poll", args.poll)?;
     settings.limits = Limits {
         timeout: seconds("--timeout", args.timeout)?,

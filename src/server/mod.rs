@@ -52,7 +52,7 @@ impl App {
     /// # Errors
     /// An index cannot be opened, a name is used twice or is not a plain name, or there is none.
     pub fn open(settings: Settings) -> Result<Arc<App>> {
-        let indexes = Indexes::open(&settings.indexes)?;
+        let indexes = Indexes::open(&settings.indexes, settings.resident)?;
         let work = work::Work::new(&settings.limits);
         Ok(Arc::new(App {
             settings,

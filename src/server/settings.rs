@@ -37,6 +37,8 @@ pub struct Settings {
     pub poll: Duration,
     /// Passages a window length and edit level that measure the recall of the semantic search, in the background; 0: none.
     pub probes: usize,
+    /// Bytes of memory for a copy of the exact index of each index; twice that while a new generation is opened.
+    pub resident: u64,
 }
 
 /// Limits on every input. All are inclusive.
@@ -103,6 +105,7 @@ impl Settings {
             allow_origin: None,
             poll: Duration::from_secs(5),
             probes: 10,
+            resident: 0,
         }
     }
 }

@@ -60,6 +60,22 @@ pub struct ExactIndex {
     shape: Shape,
 }
 
+/// What of an exact index can be held in memory, the part whose bytes save most time first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The search tree, 0.03 bytes a token: read at every step of every query.
+    Top,
+    /// The tokens, one, two or four bytes each: one place for every query of more than 64 bits.
+    Stream,
+    /// The blocks of the suffix array, some 4.4 bytes a token: one group of 256 suffixes a query.
+    Blocks,
+}
+
+impl Part {
+    /// All of them, in the order in which a budget is spent.
+    pub const ALL: [Part; 3] = [Part::Top, Part::Stream, Part::Blocks];
+}
+
 /// A view of the width the shard has.
 pub enum AnyView<'a> {
     U8(SuffixView<'a, u8>),
@@ -110,6 +126,30 @@ impl ExactIndex {
         let index = ExactIndex { stream, blocks: suffix.array()?, top: top.array()?, meta, shape };
         with_view!(index, v => v.check()).map_err(|e| crate::Error::corrupt(&path, 0, e.to_string()))?;
         Ok(index)
+    }
+
+    /// Copies `part` into memory of its own, in huge pages where the system has them, if that takes at most `budget` bytes, and takes
+    /// them from it. Reads all of the part.
+    pub fn make_resident(&mut self, part: Part, budget: &mut u64) -> Result<()> {
+        let bytes = match (part, &self.stream) {
+            (Part::Top, _) => size_of_val(&*self.top),
+            (Part::Stream, Stream::U8(s)) => size_of_val(&**s),
+            (Part::Stream, Stream::U16(s)) => size_of_val(&**s),
+            (Part::Stream, Stream::U32(s)) => size_of_val(&**s),
+            (Part::Blocks, _) => self.blocks.len(),
+        } as u64;
+        let Some(left) = budget.checked_sub(bytes) else { return Ok(()) };
+        match part {
+            Part::Top => self.top = self.top.resident()?,
+            Part::Stream => match &mut self.stream {
+                Stream::U8(s) => *s = s.resident()?,
+                Stream::U16(s) => *s = s.resident()?,
+                Stream::U32(s) => *s = s.resident()?,
+            },
+            Part::Blocks => self.blocks = self.blocks.resident()?,
+        }
+        *budget = left;
+        Ok(())
     }
 
     /// The suffix array as a view; costs nothing.
