@@ -120,6 +120,8 @@ impl ExactIndex {
             // Queries land anywhere: reading ahead would only evict what is used.
             section.advise(Access::Random)?;
         }
+        // Every query reads the top level: one page after another would be a cold start of many reads.
+        top.advise(Access::WillNeed)?;
         let meta = shard.suffix;
         let shape =
             Shape::new(&meta).map_err(|e| crate::Error::corrupt(dir.join(super::SHARD_JSON), 0, e.to_string()))?;

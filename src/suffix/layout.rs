@@ -150,7 +150,7 @@ pub fn write<T: Token>(
 /// The bytes of the groups of some ranks, and each group's first key.
 fn encode_groups<T: Token>(tokens: &[T], ranks: &[u32], before: Option<u32>, meta: &SuffixMeta) -> (Vec<u8>, Vec<u64>) {
     // Far enough that a miss of the stream is over when its suffix is compared.
-    const AHEAD: usize = 40;
+    const AHEAD: usize = 24;
     let width = meta.group_bytes();
     let p = meta.pointer_bits;
     let mut bytes = vec![0u8; ranks.len().div_ceil(GROUP) * width];
@@ -171,6 +171,7 @@ fn encode_groups<T: Token>(tokens: &[T], ranks: &[u32], before: Option<u32>, met
         for (slot, (branch, &at)) in branches.iter_mut().zip(ranks).enumerate() {
             if let Some(&next) = ranks_after.get(number * GROUP + slot) {
                 prefetch(tokens, next as usize);
+                prefetch(tokens, next as usize + 12);
             }
             let here = suffix(at);
             *branch = previous.map_or(0, |there| bits::shared(there, here, meta.token_bits));
