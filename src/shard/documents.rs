@@ -42,8 +42,7 @@ pub const DOCUMENTS_IDX: &str = "documents.idx";
 pub const BLOCK: usize = 256 << 10;
 
 const LAYOUT: u64 = 1;
-/// Compresses a third faster than the default level, to 5 % more bytes.
-const LEVEL: i32 = 1;
+const LEVEL: i32 = 3;
 
 /// What `documents.idx` keeps of one document.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
