@@ -1,5 +1,8 @@
 //! The ColBERT encoder against PyTorch, on a tiny checkpoint made from a seed (see golden/make_colbert.py).
 
+#[path = "common/seeded.rs"]
+mod seeded;
+
 use std::path::Path;
 
 use priorart::embed::Isa;
@@ -9,24 +12,6 @@ use serde_json::{Value, json};
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("golden/colbert.json")).expect("golden file")
-}
-
-fn splitmix64(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
-}
-
-/// The tensor the script calls number `t`.
-fn tensor(t: usize, name: &str, len: usize) -> Vec<u8> {
-    let (amplitude, offset) = if name.ends_with("LayerNorm.weight") { (0.1, 1.0) } else { (0.25, 0.0) };
-    (0..len as u64)
-        .flat_map(|i| {
-            let unit = (splitmix64(((t as u64) << 32) + i) >> 40) as f64 / f64::from(1 << 24);
-            ((amplitude * (2.0 * unit - 1.0) + offset) as f32).to_le_bytes()
-        })
-        .collect()
 }
 
 /// Writes the checkpoint directory the golden file describes.
@@ -41,26 +26,11 @@ fn checkpoint(dir: &Path, golden: &Value) {
         "added_tokens": (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(special)),
         "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {"type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [id("[CLS]")], "tokens": ["[CLS]"]}, "[SEP]": {"id": "[SEP]", "ids": [id("[SEP]")], "tokens": ["[SEP]"]}}},
+        "post_processor": seeded::template(("[CLS]", id("[CLS]")), ("[SEP]", id("[SEP]"))),
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": ids},
     });
-    let mut tensors = Vec::new();
-    for (t, entry) in golden["tensors"].as_array().expect("tensors").iter().enumerate() {
-        let name = entry[0].as_str().expect("name").to_string();
-        let shape: Vec<usize> = serde_json::from_value(entry[1].clone()).expect("shape");
-        let bytes = tensor(t, &name, shape.iter().product());
-        tensors.push((name, shape, bytes));
-    }
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
-        (name.clone(), view.expect("tensor"))
-    });
-    let weights = safetensors::serialize(views, None).expect("weights");
-    std::fs::write(dir.join("model.safetensors"), weights).expect("write");
+    seeded::weights(dir, &golden["tensors"]);
     for (name, value) in
         [("tokenizer.json", &tokenizer), ("config.json", &golden["config"]), ("artifact.metadata", &golden["metadata"])]
     {

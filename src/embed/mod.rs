@@ -67,14 +67,14 @@ pub enum Role {
 }
 
 /// Opens the encoder of a model directory: [`BertEncoder`] for the architectures it knows,
-/// [`StaticEncoder`] for token tables, [`CandleEncoder`] for the others.
+/// [`StaticEncoder`] for token tables, [`CandleEncoder`] for the others and, where there is a GPU and a build that can use it, for all networks.
 pub fn open(dir: &Path, options: &OpenOptions) -> Result<Box<dyn Encoder>> {
     tracing::info!(model = %dir.display(), "opening an encoder");
     if static_table::declared(dir)? {
         return Ok(Box::new(StaticEncoder::open(dir, options)?));
     }
     let config = model_files::required_json(&dir.join("config.json"))?;
-    if BertEncoder::supports(&config) {
+    if BertEncoder::supports(&config) && candle::device().is_cpu() {
         return Ok(Box::new(BertEncoder::open_with(dir, options)?));
     }
     Ok(Box::new(CandleEncoder::open_with(dir, options)?))
