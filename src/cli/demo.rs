@@ -17,6 +17,7 @@ use crate::catalog::{self, FetchOptions};
 use crate::corpus::{Document, Documents, ReadOptions, SourceFile, discover};
 use crate::decontaminate::run::{Row, check_snapshot, corpus_frequency};
 use crate::decontaminate::{Detector, Level, Settings as Judging};
+use crate::embed::chunk::Unit;
 use crate::error::{Error, Result};
 use crate::index::build::{self as builder, BuildOptions};
 use crate::index::{Chunking, IndexDir, Snapshot};
@@ -73,7 +74,7 @@ pub fn demo(global: &Global, args: DemoArgs) -> anyhow::Result<Outcome> {
     let index = dir.join("index");
     let mut seed = builder::seed(&tokenizer);
     seed.encoder = Some(encoder.spec().clone());
-    seed.chunking = Some(Chunking { tokens: 100, stride: 100 });
+    seed.chunking = Some(Chunking { tokens: 100, stride: 100, unit: Unit::Encoder });
     let built = IndexDir::create(&index, seed)?;
     let options = BuildOptions { memory: global.memory(), ..BuildOptions::default() };
     say(global, "indexing; embedding one president's speeches (every speech can be searched exactly)");

@@ -184,6 +184,12 @@ impl<'a> Scorer<'a> {
     ) -> Result<Scorer<'a>> {
         snapshot.check_encoder(encoder)?;
         settings.check()?;
+        if snapshot.manifest.chunking.as_ref().is_some_and(|c| !c.unit.is_encoder()) {
+            return Err(Error::invalid_hint(
+                "windows are counted in encoder tokens, and this index's chunks are cut by index tokens",
+                "build the index with --chunk-unit encoder",
+            ));
+        }
         let (chunk, stride) =
             snapshot.manifest.chunking.as_ref().map_or((100, 100), |c| (c.tokens as usize, c.stride as usize));
         let unknown = unknown_token(encoder)?;

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::index::{DocumentRef, Snapshot};
 use crate::shard::Shard;
 use crate::suffix::Token;
-use crate::tokenize::{ByteSpan, TokenizerKind, ceil_char_boundary, floor_char_boundary};
+use crate::tokenize::{TokenizerKind, ceil_char_boundary, floor_char_boundary};
 use crate::with_view;
 
 /// Which occurrences to return, and how much text around them.
@@ -218,11 +218,7 @@ impl Snapshot {
 
     /// The original bytes of token ranges of a document's text. Cost: tokenises the text once.
     pub fn byte_ranges(&self, text: &str, ranges: &[Range<usize>]) -> Result<Vec<Range<usize>>> {
-        let mut spans: Vec<ByteSpan> = Vec::new();
-        match &self.tokenizer.kind {
-            TokenizerKind::Closed(t) => t.encode_spans(text, &mut Vec::new(), &mut spans)?,
-            TokenizerKind::Open(t) => t.terms(text, &mut |_, span| spans.push(span)),
-        }
+        let spans = self.tokenizer.spans(text)?;
         Ok(ranges
             .iter()
             .map(|r| {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::filter::DocumentFilter;
 use crate::ann::{SearchParams, VectorIndex, normalize};
-use crate::embed::chunk::ChunkRule;
+use crate::embed::chunk::{ChunkRule, Unit};
 use crate::embed::late::PackedQuery;
 use crate::embed::{Encoder, Role};
 use crate::error::{Error, Result};
@@ -134,8 +134,14 @@ impl Snapshot {
         }
         let prompt = encoder.prompt(Role::Query);
         let room = encoder.max_window().saturating_sub(prompt.len());
-        let window = self.manifest.chunking.as_ref().map_or(room, |c| c.tokens as usize).min(room);
-        let rule = ChunkRule::checked(window, window, room)?;
+        let window = self
+            .manifest
+            .chunking
+            .as_ref()
+            .filter(|c| c.unit.is_encoder())
+            .map_or(room, |c| c.tokens as usize)
+            .min(room);
+        let rule = ChunkRule::checked(window, window, Unit::Encoder, room)?;
         let mut windows: Vec<Vec<u32>> = Vec::new();
         let mut counts = Vec::with_capacity(texts.len());
         for text in texts {
@@ -199,7 +205,8 @@ impl Snapshot {
         };
         let mut query = Vec::new();
         if let Some(semantic) = semantic {
-            semantic.rows_of(document.document).for_each(|row| semantic.vectors.flat().rows().decode(row, &mut query));
+            let rows = semantic.vectors.flat()?.rows();
+            semantic.rows_of(document.document).for_each(|row| rows.decode(row, &mut query));
         }
         if query.is_empty() {
             return Err(Error::invalid_hint(
@@ -228,7 +235,7 @@ impl Snapshot {
         keep: Option<KeepChunk>,
     ) -> Result<Vec<Vec<ChunkHit>>> {
         self.search_shards(queries, dim, keep, |semantic, queries, keep| {
-            semantic.vectors.searcher(exact).search(queries, k, params, keep)
+            semantic.vectors.searcher(exact)?.search(queries, k, params, keep)
         })
         .map(|mut all| {
             all.iter_mut().for_each(|list| list.truncate(k));
@@ -282,7 +289,7 @@ impl Snapshot {
         let found = loop {
             let lists = match options.at_least {
                 Some(least) => self.search_shards(&vectors, dim, keep, |semantic, queries, keep| {
-                    semantic.vectors.searcher(options.exact).within(queries, least, &params, keep)
+                    semantic.vectors.searcher(options.exact)?.within(queries, least, &params, keep)
                 })?,
                 None => self.chunks_near(&vectors, dim, k, &params, options.exact, keep)?,
             };

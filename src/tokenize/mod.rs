@@ -177,6 +177,16 @@ impl Tokenizer {
         spec.check(&found.spec)?;
         Ok(found)
     }
+
+    /// The original byte range of every token of `text`.
+    pub fn spans(&self, text: &str) -> Result<Vec<ByteSpan>> {
+        let mut spans = Vec::new();
+        match &self.kind {
+            TokenizerKind::Closed(t) => t.encode_spans(text, &mut Vec::new(), &mut spans)?,
+            TokenizerKind::Open(t) => t.terms(text, &mut |_, span| spans.push(span)),
+        }
+        Ok(spans)
+    }
 }
 
 impl TokenizerSpec {
