@@ -91,9 +91,13 @@ def cold(size):
     opened = pages(size)
     reads, top = [], []
     for ids in queries:
-        evict(size)
-        left = pages(size)
-        assert sum(map(len, left.values())) == 0, {name: len(p) for name, p in left.items()}
+        # A page may be held for a moment by whoever read it last.
+        for _ in range(20):
+            evict(size)
+            if not any(pages(size).values()):
+                break
+        else:
+            sys.exit("the page cache does not let go of the files")
         ours("cold", home(size), ",".join(map(str, ids)))
         after = pages(size)
         reads.append(sum(len(after[name] - opened[name]) for name in FILES[:2]))
@@ -146,7 +150,8 @@ def report(sizes):
         row(f"open, {a['tokens'] / 1e6:g} M tokens", "ms", a["open_ms"], 50)
     for s in sizes:
         if pages_ := kept(f"cold-{s}"):
-            row(f"page reads of a cold count n=5, {s} M tokens, mean", "pages", pages_["mean"], 3)
+            for what in ("p50", "mean"):
+                row(f"page reads of a cold count n=5, {s} M tokens, {what}", "pages", pages_[what], 3)
     runs = [{"make": kept(f"make-{s}"), "ask": kept(f"ask-{s}"), "cold": kept(f"cold-{s}")} for s in sizes]
     peer.report("growth", rows, {"runs": runs})
     if asked:
