@@ -541,5 +541,10 @@ fn answers_are_as_described() {
         .expect("schemathesis starts");
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{said}");
-    assert!(said.contains("Tested: 20"), "{said}");
+    let described = s.get("/openapi.json").json;
+    let operations: usize =
+        described["paths"].as_object().unwrap().values().map(|m| m.as_object().unwrap().len()).sum();
+    let tested = said.lines().find_map(|l| l.trim().strip_prefix("Tested: ")?.trim().parse::<usize>().ok());
+    // It leaves the description itself alone.
+    assert!(tested.is_some_and(|n| n + 1 >= operations), "{said}");
 }

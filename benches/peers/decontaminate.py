@@ -7,7 +7,8 @@ imports and does nothing), peak memory, and the share of each way of leaking of 
 their documentation says: datatrove's JsonlReader and NGramsDecontFilter (12-grams, with and without query n-grams), dolma's paragraph
 deduplication with a Bloom filter of the items (whole paragraphs; 13-grams at overlap .5, short paragraphs skipped), the janitor in its
 Python form (its C++ form is not on PyPI) on a tenth of the documents. dolma has an environment of its own, because it needs
-older versions of what datatrove needs. With --quick the 86,133 rows of references-large are left out for datatrove.
+older versions of what datatrove needs. With --quick the peers and we read one of the four files, and datatrove is not asked with the
+86,133 rows of references-large.
 
 Our side is `priorart` built here in release, or the program that PRIORART_BENCH_BIN names.
 """
@@ -206,6 +207,10 @@ def main():
         (peer.SCRATCH / "janitor.py").write_bytes(zipfile.ZipFile(wheel).read("lm_eval/decontamination/janitor.py"))
     python = dolma_python()
     planted, corpus, large = data / "planted/references", data / "planted/corpus", data / "references-large"
+    if quick:
+        (WORK / "corpus").mkdir()
+        shutil.copy(corpus / "a/part-0.jsonl.zst", WORK / "corpus")
+        corpus = WORK / "corpus"
     texts = {d["id"]: len(d["text"].encode()) for d in documents(corpus)}
     megabytes = sum(texts.values()) / 1e6
     compressed = WORK / "corpus-gz"
@@ -214,26 +219,36 @@ def main():
         for d in documents(corpus):
             out.write(json.dumps({"id": d["id"], "source": d["source"], "text": d["text"]}) + "\n")
     truth = {}
+    here = set(texts)
     for line in (data / "planted/truth.jsonl").read_text().splitlines():
         row = json.loads(line)
-        truth[row["id"]] = row["category"]
+        if row["id"] in here:
+            truth[row["id"]] = row["category"]
 
     speeds, flagged = {}, {}
     # A compiled reference, so that neither side compiles its items in the measured run.
     compiled = {}
+    (WORK / "empty.jsonl").touch()
     for name, references in (("planted", planted), ("large", large)):
         compiled[name] = str(WORK / f"{name}.ref")
         charged([binary, "-q", "reference", "build", "--reference", str(references), "--out", compiled[name]])
     for protocols in ("priorart", "datatrove", "gpt3", "dolma", "all"):
         for name in ("planted", "large"):
             out = WORK / f"ours-{name}-{protocols}"
+            idle = ours(binary, compiled[name], str(WORK / "empty.jsonl"), protocols, str(WORK / "idle"))
             command = ours(binary, compiled[name], str(corpus), protocols, str(out))
-            speeds["ours", name, protocols] = measured(f"priorart, {protocols}, {name}", command, None, megabytes)[:2]
+            speeds["ours", name, protocols] = measured(f"priorart, {protocols}, {name}", command, idle, megabytes)[:2]
             if name == "planted":
                 rows = [json.loads(line) for line in (out / "report.jsonl").read_text().splitlines()]
                 for protocol in (["priorart"] if protocols != "all" else rows[0]["verdicts"]):
                     dirty = {r["document_id"] for r in rows if r["verdicts"].get(protocol, {}).get("level") == "dirty"}
                     flagged["priorart" if protocol == "priorart" else f"priorart's {protocol}"] = dirty
+    # A real corpus of some size: books, documentation, textbooks.
+    real = sum(len(d["text"].encode()) for d in documents(data / "corpora")) / 1e6
+    for protocols in ("priorart", "all"):
+        idle = ours(binary, compiled["large"], str(WORK / "empty.jsonl"), protocols, str(WORK / "idle"))
+        command = ours(binary, compiled["large"], str(data / "corpora"), protocols, str(WORK / "real"))
+        speeds["ours", "large, data/corpora,", protocols] = measured(f"priorart, {protocols}, large, {real:.0f} MB", command, idle, real)[:2]
     for query in ("answer", "query"):
         out = WORK / f"datatrove-{query}"
         idle = python_child("datatrove", str(planted), "-", query, str(WORK / "none"))
@@ -287,7 +302,7 @@ def main():
     for tool in ("datatrove", "datatrove + question", "dolma paragraphs", "dolma 13-grams"):
         results.append(peer.result("lexical leaks found, priorart", "%", share("priorart"), share(tool), tool))
     peer.report("decontaminate", results, {
-        "text_mb": round(megabytes, 1), "ours": absolute, "recall": recall,
+        "text_mb": round(megabytes, 1), "quick": quick, "ours": absolute, "recall": recall,
         "janitor": {"documents": len(sample), "by_both": len(janitor & agree), "by_janitor_alone": len(janitor - agree), "by_gpt3_alone": len(agree - janitor)},
         "datatrove_pairs": {"by_both": len(flagged["datatrove"] & flagged["priorart's datatrove"]),
                             "by_datatrove_alone": len(flagged["datatrove"] - flagged["priorart's datatrove"]),

@@ -1,6 +1,7 @@
 //! `decontaminate` and `reference` as a user runs them: compiled references, divided runs, spans and both directions here; what is
 //! reported, reviews and studies, failures, and the defects other tools have, in files of their own.
 
+mod browser;
 #[path = "../common/mod.rs"]
 mod common;
 mod defects;

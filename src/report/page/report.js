@@ -43,7 +43,7 @@ function update() {
   }
   shown.sort((a, b) => b.gravity - a.gravity || b.score - a.score);
   get("cases").append(...shown.map((s) => s.node));
-  get("shown").textContent = `${shown.length} findings of ${protocol}, the gravest first; at most ${get("cases").dataset.most} of each benchmark are kept.`;
+  get("shown").textContent = `${shown.length} findings of ${protocol}, the gravest first; of each benchmark the ${get("cases").dataset.most} gravest under each protocol are kept.`;
 }
 
 for (const i of inputs) i.addEventListener("input", update);
