@@ -12,6 +12,7 @@ use priorart::index::Snapshot;
 use priorart::index::remove::remove;
 use priorart::query::Ngram;
 use priorart::query::boolean::Expression;
+use priorart::query::count::NgramList;
 use priorart::query::find::FindOptions;
 use priorart::query::hunt::HuntOptions;
 use priorart::shard::Layout;
@@ -142,6 +143,19 @@ fn equals_the_oracle(tokenizer: &str, removals: bool, layouts: &[Layout]) {
     }
     let (ngrams, counts): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     assert_eq!(snapshot.counts(&ngrams), counts);
+    let mut list = NgramList::default();
+    match tokenizer {
+        "words" => assert!(snapshot.counts_of(&list).is_err(), "ids of an open vocabulary mean nothing"),
+        _ => {
+            ngrams.iter().for_each(|ngram| list.push(&crate::ids(ngram)));
+            assert_eq!(snapshot.counts_of(&list).expect("ids"), counts);
+        }
+    }
+    // Memory for the top levels and some of the rest, and for all of it: the answers stay.
+    for budget in [200_000, u64::MAX] {
+        let held = Snapshot::open_resident(snapshot.dir.path(), budget).expect("a copy in memory");
+        assert_eq!(held.counts(&ngrams), counts);
+    }
 
     for _ in 0..queries / 5 {
         let query = asked.ngram(1..=6);
@@ -178,6 +192,11 @@ fn equals_the_oracle(tokenizer: &str, removals: bool, layouts: &[Layout]) {
         let (next, ends) = oracle.next(&oracle.ids(&query));
         let got = snapshot.next(&query, 0);
         assert_eq!((got.distinct, got.end_of_document), (next.len(), ends), "next of {query:?}");
+        if let Some(counts) = snapshot.next_counts(&query) {
+            let followers: Vec<(u32, u64)> = next.iter().map(|(&id, &n)| (id, n)).collect();
+            assert_eq!((counts.followers, counts.end_of_document), (followers, ends), "next of {query:?}");
+            assert_eq!(counts.prompt_count, got.prompt_count);
+        }
         let names = oracle.names();
         let mut expected: Vec<(String, u64)> = next.iter().map(|(id, n)| (names[id].to_string(), *n)).collect();
         let mut tokens: Vec<(String, u64)> =

@@ -1,25 +1,35 @@
 //! `decontaminate`: which documents of a corpus contain which eval items; and cleaned copies of the corpus.
 
 mod join;
+mod parts;
+mod report;
+mod review;
+mod study;
+mod summary;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
-use super::output::{self, number, one_line};
+use super::output;
 use super::{Format, Global, Outcome};
-use crate::corpus::{self, Document, ReadOptions, SourceFile};
+use crate::corpus::{self, BadRecords, ReadOptions, SourceFile};
+use crate::decontaminate::labels::Labels;
 use crate::decontaminate::remove::{self, Doomed, RemovalManifest};
-use crate::decontaminate::run::{Row, Totals, check, check_snapshot};
+use crate::decontaminate::run::{Row, Totals, check, check_snapshot, corpus_frequency};
+use crate::decontaminate::semantic::Semantic;
 use crate::decontaminate::{Detector, Level, Parameters, Protocol, Settings};
 use crate::error::{Error, Result};
+use crate::index::Snapshot;
 use crate::index::build::task_files;
-use crate::reference::{Mapping, ReferenceIndex, open_or_build};
-use crate::report::page::{self, Page};
-use crate::report::table::Table;
+use crate::reference::{Mapping, open_or_build};
+use parts::Parts;
+use report::Report;
+pub(super) use summary::benchmark_items;
+use summary::{Summary, Tally, summarise, text};
 
 /// What to take out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,8 +40,20 @@ pub enum Remove {
     Span,
 }
 
+/// What else can be done with a report.
+#[derive(Debug, Subcommand)]
+enum After {
+    /// Step through the cases of a report and label them; later runs honour the labels
+    Review(review::ReviewArgs),
+    /// Compare a model's scores on clean and on dirty items
+    Study(study::StudyArgs),
+}
+
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct DecontaminateArgs {
+    #[command(subcommand)]
+    after: Option<After>,
     /// Eval items to protect: files or directories, or one file made by `reference build`
     #[arg(long, required_unless_present = "join", num_args = 1.., value_name = "PATH")]
     reference: Vec<PathBuf>,
@@ -41,16 +63,28 @@ pub struct DecontaminateArgs {
     /// Corpus files, directories or globs; without it, the documents of --index
     #[arg(long, num_args = 1.., value_name = "PATH")]
     corpus: Vec<PathBuf>,
-    /// Protocols to judge by, or all; the first decides what is removed
+    /// Protocols to judge by, or all; the first decides what counts as dirty and what is removed
     #[arg(long, default_value = "priorart", value_name = "NAME,...")]
     protocol: String,
     /// Set a protocol's parameter, such as gpt3.n=8; repeatable
     #[arg(long, value_name = "PROTOCOL.NAME=VALUE")]
     set: Vec<String>,
+    /// Add the semantic and code columns: items in other words and rewritten programs, found with an encoder
+    #[arg(long)]
+    semantic: bool,
+    /// Encoder of the columns: a name of the catalog or a model directory
+    #[arg(long, default_value = "all-minilm-l6-v2", value_name = "NAME")]
+    encoder: String,
+    /// Labels of a review: what was rejected is dirty under no protocol and is not removed
+    #[arg(long, visible_alias = "allow", value_name = "FILE")]
+    labels: Option<PathBuf>,
     /// Write a cleaned copy of the corpus to --out
     #[arg(long, value_enum, value_name = "WHAT")]
     remove: Option<Remove>,
-    /// Directory for the report and the cleaned corpus; must not hold one yet
+    /// Remove the documents that any of these protocols or columns calls dirty [default: the first protocol]
+    #[arg(long, requires = "remove", value_name = "NAME,...")]
+    remove_by: Option<String>,
+    /// Directory for the report and the cleaned corpus; an interrupted run goes on there, a finished one is not overwritten
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Check only this part of the corpus files, numbered from 0; its output goes to a directory of its own below --out
@@ -76,37 +110,15 @@ pub struct DecontaminateArgs {
     check: bool,
 }
 
-/// What the command prints at the end, and writes to `summary.json`.
-#[derive(serde::Serialize)]
-struct Summary {
-    documents: u64,
-    text_bytes: u64,
-    dirty_documents: u64,
-    items: usize,
-    protocols: Vec<&'static str>,
-    benchmarks: Vec<Benchmark>,
-    /// Findings on which two protocols agree that they are dirty, over those on which either says so.
-    agreement: BTreeMap<String, f64>,
-    failed_files: Vec<(PathBuf, String)>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    removal: Option<RemovalManifest>,
-}
-
-#[derive(Default, serde::Serialize)]
-struct Benchmark {
-    benchmark: String,
-    items: usize,
-    clean: usize,
-    suspect: usize,
-    dirty: usize,
-    /// Dirty items by protocol.
-    dirty_by_protocol: BTreeMap<&'static str, usize>,
-}
-
 pub fn decontaminate(global: &Global, mut args: DecontaminateArgs) -> anyhow::Result<Outcome> {
+    match args.after.take() {
+        Some(After::Review(review)) => return review::review(&review),
+        Some(After::Study(study)) => return study::study(global, &study),
+        None => {}
+    }
     if let Some(dir) = &args.join {
-        let summary = join::join(dir)?;
-        return conclude(global, &summary, &[], true, args.check);
+        let (summary, worst) = join::join(dir)?;
+        return conclude(global, &summary, &worst, true, args.check);
     }
     if let (Some(task), Some(tasks)) = (args.task, args.tasks) {
         if task >= tasks {
@@ -114,11 +126,6 @@ pub fn decontaminate(global: &Global, mut args: DecontaminateArgs) -> anyhow::Re
             return Err(Error::invalid_hint(format!("there is no task {task} of {tasks}"), hint).into());
         }
         args.out = args.out.map(|out| out.join(join::directory(task, tasks)));
-    }
-    let protocols = Protocol::parse_list(&args.protocol)?;
-    let mut parameters = Parameters::default();
-    for s in &args.set {
-        parameters.set(s)?;
     }
     if args.remove.is_some() && args.corpus.is_empty() {
         return Err(Error::invalid_hint(
@@ -130,78 +137,186 @@ pub fn decontaminate(global: &Global, mut args: DecontaminateArgs) -> anyhow::Re
     if args.remove.is_some() && !args.dry_run && args.out.is_none() {
         return Err(Error::invalid_hint("--remove needs --out DIR", "or pass --dry-run to see what it would do").into());
     }
-    if let (Some(out), false) = (&args.out, args.dry_run)
-        && std::fs::read_dir(out).is_ok_and(|mut d| d.next().is_some())
-    {
-        return Err(Error::invalid_hint(
-            format!("{}: the directory is not empty", out.display()),
-            "name a new directory; nothing is overwritten",
-        )
-        .into());
+    let out = args.out.clone().filter(|_| !args.dry_run);
+    if let Some(out) = &out {
+        Parts::refuse_finished(out)?;
     }
-    let mapping = args.map.as_deref().map(Mapping::parse).transpose()?;
-    let index = Arc::new(open_or_build(&args.reference, mapping.as_ref())?);
-    let settings = Settings { protocols: protocols.clone(), parameters, keep_clean: false };
-    let mut detector = Detector::new(index.clone(), settings)?;
     // With corpus files, an index only tells how frequent what is found is.
     let snapshot =
         if args.corpus.is_empty() || global.index.is_some() { Some(Arc::new(global.snapshot()?)) } else { None };
-    if let Some(s) = &snapshot {
-        let s = s.clone();
-        detector = detector.with_frequency(Box::new(move |words| s.ngram(&words.join(" ")).map_or(0, |n| s.count(&n))));
-    }
+    let detector = detector(&args, snapshot.clone())?;
+    let index = detector.index().clone();
+    let protocols = detector.settings().protocols.clone();
+    let removing = removing(&args, &protocols)?;
     let reading = ReadOptions {
         text_field: args.text_field.clone(),
         skip_bad: args.skip_bad,
         metadata_fields: Some(Vec::new()),
         ..ReadOptions::default()
     };
-    let names: Vec<&'static str> = protocols.iter().map(|p| p.name()).collect();
-    let mut report = Report::new(&args.out, args.dry_run, global.format(), &names)?;
     let mut files = if args.corpus.is_empty() { Vec::new() } else { corpus::discover(&args.corpus)? };
     if let (Some(task), Some(tasks)) = (args.task, args.tasks) {
         files = task_files(&files, task, tasks);
     }
-    let mut doomed: BTreeMap<String, Doomed> = BTreeMap::new();
-    let first = protocols.first().map_or("priorart", |p| p.name());
+    let plan = serde_json::json!({
+        "reference": format!("{:016x}", index.fingerprint()),
+        "settings": [serde_json::to_value(&protocols)?, serde_json::to_value(&detector.settings().parameters)?],
+        "labels": args.labels.as_ref().map(std::fs::read_to_string).transpose().unwrap_or_default(),
+        "corpus": &args.corpus,
+        "text_field": &args.text_field,
+        "encoder": detector.semantic().map(|s| s.encoder().sha256.clone()),
+        "removing": &removing,
+        "index": snapshot.as_ref().map(|s| (s.dir.path().to_path_buf(), s.manifest.generation)),
+    });
+    let parts = Parts::open(out.as_deref(), &plan)?;
+    let checked = match (&snapshot, args.corpus.is_empty()) {
+        (Some(s), true) => vec![check_index(&detector, s, &parts, global.quiet)?],
+        _ => check_files(&detector, &files, &reading, &parts, global.quiet)?,
+    };
+    let mut totals = Totals::default();
+    checked.iter().for_each(|part| totals.add(part.clone()));
+
+    let mut report = Report::new(out.as_deref(), global.format() == Format::Jsonl && args.out.is_none(), &protocols)?;
     let mut tally = Tally::default();
-    let mut take = |document: &Document, rows: Vec<Row>| -> Result<()> {
-        for row in &rows {
-            tally.add(row);
-            if row.verdicts.get(first).is_some_and(|v| v.level == Level::Dirty) {
-                doomed.entry(document.path.clone()).or_default().insert(document.record, row.document_hash.clone());
+    let mut doomed: BTreeMap<usize, Doomed> = BTreeMap::new();
+    for part in 0..checked.len() {
+        for row in parts.rows(part)? {
+            let row = row?;
+            tally.add(&row);
+            if removing.iter().any(|&p| row.level_under(p) == Some(Level::Dirty)) {
+                doomed.entry(part).or_default().insert(row.training_line, row.document_hash.clone());
             }
-            report.row(row)?;
-        }
-        Ok(())
-    };
-    let bar = output::bar(files.iter().map(|f| f.bytes).sum(), global.quiet, "check");
-    let totals = match (&snapshot, args.corpus.is_empty()) {
-        (Some(s), true) => check_snapshot(&detector, s, &mut take)?,
-        _ => {
-            bar.set_length(0);
-            check(&detector, &files, &reading, &mut take, &mut |n| {
-                bar.inc_length(n);
-                bar.inc(n);
-            })?
-        }
-    };
-    bar.finish_and_clear();
-    report.finish()?;
-    let removal = match args.remove {
-        None => None,
-        Some(Remove::Document) => Some(remove_documents(&args, &files, &doomed, None, &reading)?),
-        Some(Remove::Span) => Some(remove_documents(&args, &files, &doomed, Some(&detector), &reading)?),
-    };
-    let summary = summarise(benchmark_items(&index)?, &protocols, totals, tally, removal);
-    if let (Some(out), false) = (&args.out, args.dry_run) {
-        write_json(&out.join("summary.json"), &summary)?;
-        write_page(&out.join("report.html"), &report.page, &summary)?;
-        if let Some(m) = &summary.removal {
-            write_json(&out.join("manifest.json"), m)?;
+            report.row(&row)?;
         }
     }
-    conclude(global, &summary, &report.worst, args.out.is_some(), args.check)
+    let removal = match args.remove {
+        None => None,
+        Some(what) => {
+            let spans = (what == Remove::Span).then_some(&detector);
+            Some(remove_documents(&args, &files, &checked, &doomed, spans, &reading, &parts)?)
+        }
+    };
+    let complete = totals.failed.is_empty();
+    let summary = summarise(benchmark_items(&index)?, &protocols, totals, tally, removal);
+    let worst = report.finish(&summary)?;
+    if complete {
+        parts.discard()?;
+    }
+    conclude(global, &summary, &worst, args.out.is_some(), args.check)
+}
+
+/// The protocols and columns whose dirty documents are removed.
+fn removing(args: &DecontaminateArgs, protocols: &[Protocol]) -> Result<Vec<Protocol>> {
+    let Some(list) = &args.remove_by else { return Ok(protocols.iter().take(1).copied().collect()) };
+    let removing = Protocol::parse_list(list)?;
+    if let Some(absent) = removing.iter().find(|p| !protocols.contains(p)) {
+        return Err(Error::invalid_hint(
+            format!("--remove-by {}: it is not judged by", absent.name()),
+            "name it in --protocol too, or pass --semantic for the columns",
+        ));
+    }
+    if args.remove == Some(Remove::Span) && removing.as_slice() != &protocols[..1] {
+        return Err(Error::invalid_hint(
+            "--remove span cuts by the first protocol alone",
+            "name the one to cut by first in --protocol, or remove documents",
+        ));
+    }
+    Ok(removing)
+}
+
+/// The detector that the arguments ask for.
+fn detector(args: &DecontaminateArgs, snapshot: Option<Arc<Snapshot>>) -> Result<Detector> {
+    let mut protocols = Protocol::parse_list(&args.protocol)?;
+    if args.semantic {
+        let asked = protocols.clone();
+        protocols.extend(Protocol::COLUMNS.into_iter().filter(|c| !asked.contains(c)));
+    }
+    let columns = protocols.iter().any(|p| Protocol::COLUMNS.contains(p));
+    let mut parameters = Parameters::default();
+    for s in &args.set {
+        parameters.set(s)?;
+    }
+    let mapping = args.map.as_deref().map(Mapping::parse).transpose()?;
+    let index = Arc::new(open_or_build(&args.reference, mapping.as_ref())?);
+    let settings = Settings { protocols, parameters, keep_clean: false };
+    let mut detector = Detector::new(index.clone(), settings)?;
+    if columns {
+        let encoder = super::semantic::open_encoder(&args.encoder)?;
+        detector = detector.with_semantic(Arc::new(Semantic::new(index, encoder)?));
+    }
+    if let Some(snapshot) = snapshot {
+        detector = detector.with_frequency(corpus_frequency(snapshot));
+    }
+    if let Some(path) = &args.labels {
+        detector = detector.with_labels(Arc::new(Labels::read(path)?));
+    }
+    Ok(detector)
+}
+
+/// Checks the documents of an index, as one part.
+fn check_index(detector: &Detector, snapshot: &Snapshot, parts: &Parts, quiet: bool) -> Result<Totals> {
+    if let Some(totals) = parts.done(0, None) {
+        return Ok(totals);
+    }
+    let bar = output::counter(snapshot.manifest.corpus.documents, quiet, "check");
+    let mut writer = parts.writer(0)?;
+    let totals = check_snapshot(detector, snapshot, &mut |row| writer.row(&row), &mut |n| {
+        bar.inc(n);
+        Ok(())
+    })?;
+    writer.finish(&totals, None)?;
+    bar.finish_and_clear();
+    Ok(totals)
+}
+
+/// Checks every file that is not done yet, several at once; each is a part. The first error of writing ends it, and what was done
+/// before stays done.
+fn check_files(
+    detector: &Detector,
+    files: &[SourceFile],
+    reading: &ReadOptions,
+    parts: &Parts,
+    quiet: bool,
+) -> Result<Vec<Totals>> {
+    let mut done: Vec<Option<Totals>> = (0..files.len()).map(|part| parts.done(part, files.get(part))).collect();
+    let resumed = done.iter().flatten().count();
+    if resumed > 0 && !quiet {
+        eprintln!("going on: {resumed} of {} files were checked before", files.len());
+    }
+    let bar = output::bar(files.iter().map(|f| f.bytes).sum(), quiet, "check");
+    files.iter().zip(&done).filter(|(_, done)| done.is_some()).for_each(|(f, _)| bar.inc(f.bytes));
+    let bad = Mutex::new(BadRecords::new(reading.skip_bad));
+    let next = AtomicUsize::new(0);
+    let made: Mutex<Vec<(usize, Result<Totals>)>> = Mutex::default();
+    let open: Vec<usize> = (0..files.len()).filter(|&part| done[part].is_none()).collect();
+    let one = |part: usize| -> Result<Totals> {
+        let mut writer = parts.writer(part)?;
+        let advance = |n: u64| bar.inc(n);
+        let totals = check(detector, &files[part], reading, &bad, &mut |row| writer.row(&row), &advance)?;
+        writer.finish(&totals, Some(&files[part]))?;
+        Ok(totals)
+    };
+    std::thread::scope(|scope| {
+        // Readers wait for the pool that judges, so there are as many of them as threads: one to read while others judge.
+        for _ in 0..rayon::current_num_threads().min(open.len()) {
+            scope.spawn(|| {
+                while let Some(&part) = open.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let totals = one(part);
+                    if totals.is_err() {
+                        next.store(open.len(), Ordering::Relaxed);
+                    }
+                    made.lock().unwrap_or_else(PoisonError::into_inner).push((part, totals));
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+    made.sort_by_key(|(part, _)| *part);
+    for (part, totals) in made {
+        done[part] = Some(totals?);
+    }
+    Ok(done.into_iter().flatten().collect())
 }
 
 /// Prints the summary; files that were not checked to the end are an error.
@@ -215,30 +330,63 @@ fn conclude(global: &Global, summary: &Summary, worst: &[Row], out: bool, check:
     } else if !global.quiet {
         eprint!("{}", text(summary, &[]));
     }
+    let uncleaned = summary.removal.iter().flat_map(|m| &m.failed);
+    let uncleaned: Vec<_> =
+        uncleaned.filter(|(path, _)| !summary.failed_files.iter().any(|(f, _)| f == path)).collect();
+    for (path, why) in &uncleaned {
+        eprintln!("error: {}: not cleaned: {why}", path.display());
+    }
+    if summary.failed_files.is_empty() && !uncleaned.is_empty() {
+        return Err(Error::invalid_hint(
+            format!("{} files could not be cleaned", uncleaned.len()),
+            "the other files were; run the check again, in another --out",
+        )
+        .into());
+    }
     if !summary.failed_files.is_empty() {
         return Err(Error::invalid_hint(
             format!("{} files could not be checked to the end", summary.failed_files.len()),
-            "the other files were; mend or leave out these and run again",
+            "the other files were; mend these and run the same command again, which goes on with what is missing",
         )
         .into());
     }
     Ok(if check && summary.dirty_documents > 0 { Outcome::Findings } else { Outcome::Done })
 }
 
+/// Writes the cleaned copy of every file that was checked to the end. A file that cannot be cleaned is in the manifest with the
+/// reason, and the others are.
 fn remove_documents(
     args: &DecontaminateArgs,
     files: &[SourceFile],
-    doomed: &BTreeMap<String, Doomed>,
+    checked: &[Totals],
+    doomed: &BTreeMap<usize, Doomed>,
     spans: Option<&Detector>,
     reading: &ReadOptions,
+    parts: &Parts,
 ) -> Result<RemovalManifest> {
     let out = args.out.clone().unwrap_or_default().join("corpus");
     let places = remove::places(files, &args.corpus, &out)?;
     let none = Doomed::new();
     let mut manifest = RemovalManifest::default();
-    for (file, place) in files.iter().zip(&places) {
-        let doomed = doomed.get(&file.path.to_string_lossy().into_owned()).unwrap_or(&none);
-        manifest.add(remove::clean(file, place, doomed, spans, reading, !args.dry_run)?);
+    for (part, (file, place)) in files.iter().zip(&places).enumerate() {
+        if let Some((_, why)) = checked.get(part).and_then(|totals| totals.failed.first()) {
+            manifest.failed.push((file.path.clone(), format!("not checked to the end: {why}")));
+            continue;
+        }
+        if let Some(account) = parts.cleaned(part, place) {
+            manifest.add(account);
+            continue;
+        }
+        let doomed = doomed.get(&part).unwrap_or(&none);
+        match remove::clean(file, place, doomed, spans, reading, !args.dry_run) {
+            Ok(account) => {
+                parts.keep_account(part, &account)?;
+                manifest.add(account);
+            }
+            // Without room for one copy there is none for the next.
+            Err(e @ Error::Io { .. }) => return Err(e),
+            Err(e) => manifest.failed.push((file.path.clone(), e.to_string())),
+        }
     }
     if manifest.records_in != manifest.kept + manifest.removed {
         return Err(Error::invalid(format!(
@@ -247,272 +395,4 @@ fn remove_documents(
         )));
     }
     Ok(manifest)
-}
-
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
-    std::fs::write(path, bytes).map_err(Error::io(path, "write"))
-}
-
-fn write_page(path: &Path, page: &Page, s: &Summary) -> Result<()> {
-    let said = format!(
-        "{} documents ({}) against {} eval items; {} documents contain at least one dirty item.",
-        number(s.documents),
-        output::bytes(s.text_bytes),
-        number(s.items as u64),
-        number(s.dirty_documents)
-    );
-    let benchmarks: Vec<page::Benchmark> = s
-        .benchmarks
-        .iter()
-        .map(|b| page::Benchmark {
-            name: b.benchmark.clone(),
-            items: b.items,
-            clean: b.clean,
-            suspect: b.suspect,
-            dirty: b.dirty,
-            dirty_by_protocol: s
-                .protocols
-                .iter()
-                .map(|p| (p.to_string(), b.dirty_by_protocol.get(p).copied().unwrap_or(0)))
-                .collect(),
-        })
-        .collect();
-    std::fs::write(path, page.render(&said, &s.protocols, &benchmarks)).map_err(Error::io(path, "write"))
-}
-
-/// Rows as they come: to `report.jsonl` and `report.parquet` of the directory, or to standard output when that is what was asked for.
-struct Report {
-    path: PathBuf,
-    file: Option<std::io::BufWriter<std::fs::File>>,
-    stdout: bool,
-    table: Option<Table>,
-    page: Page,
-    /// The gravest rows, for the text summary.
-    worst: Vec<Row>,
-}
-
-impl Report {
-    fn new(out: &Option<PathBuf>, dry_run: bool, format: Format, protocols: &[&'static str]) -> Result<Report> {
-        let mut report = Report {
-            path: PathBuf::new(),
-            file: None,
-            stdout: false,
-            table: None,
-            page: Page::default(),
-            worst: Vec::new(),
-        };
-        match out {
-            Some(dir) if !dry_run => {
-                std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
-                report.path = dir.join("report.jsonl");
-                report.file = Some(std::io::BufWriter::new(
-                    std::fs::File::create(&report.path).map_err(Error::io(&report.path, "create"))?,
-                ));
-                report.table = Some(Table::create(&dir.join("report.parquet"), protocols)?);
-            }
-            _ => report.stdout = format == Format::Jsonl,
-        }
-        Ok(report)
-    }
-
-    fn row(&mut self, row: &Row) -> Result<()> {
-        let json = |e| Error::invalid(format!("report: {e}"));
-        if let Some(file) = &mut self.file {
-            let line = serde_json::to_string(row).map_err(json)?;
-            writeln!(file, "{line}").map_err(Error::io(&self.path, "write"))?;
-            if let Some(table) = &mut self.table {
-                table.add(row)?;
-            }
-            self.page.add(row);
-        } else if self.stdout {
-            let mut line = serde_json::to_vec(row).map_err(json)?;
-            line.push(b'\n');
-            output::write(&line).map_err(Error::io("standard output", "write"))?;
-        }
-        if row.level == Level::Dirty {
-            let at = self.worst.partition_point(|w| w.contamination_score >= row.contamination_score);
-            if at < 5 {
-                self.worst.insert(at, row.clone());
-                self.worst.truncate(5);
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        if let Some(mut file) = self.file.take() {
-            file.flush().map_err(Error::io(&self.path, "write"))?;
-        }
-        self.table.take().map_or(Ok(()), Table::finish)
-    }
-}
-
-#[derive(Default)]
-struct Tally {
-    /// Gravest level of each item.
-    levels: BTreeMap<(String, String), Level>,
-    /// Items dirty under each protocol.
-    dirty: BTreeMap<&'static str, BTreeSet<(String, String)>>,
-    /// Findings dirty under each protocol.
-    findings: BTreeMap<&'static str, BTreeSet<usize>>,
-    rows: usize,
-}
-
-impl Tally {
-    fn add(&mut self, row: &Row) {
-        let key = (row.eval_key.clone(), row.eval_instance_index.clone());
-        self.finding(key, row.level, row.verdicts.iter().map(|(&name, v)| (name, v.level)));
-    }
-
-    /// One finding: benchmark and id of the item, the gravest level, and each protocol's.
-    fn finding(
-        &mut self,
-        key: (String, String),
-        gravest: Level,
-        verdicts: impl Iterator<Item = (&'static str, Level)>,
-    ) {
-        let level = self.levels.entry(key.clone()).or_insert(Level::Clean);
-        *level = (*level).max(gravest);
-        for (name, verdict) in verdicts {
-            if verdict == Level::Dirty {
-                self.dirty.entry(name).or_default().insert(key.clone());
-                self.findings.entry(name).or_default().insert(self.rows);
-            }
-        }
-        self.rows += 1;
-    }
-}
-
-/// Items by benchmark.
-pub(super) fn benchmark_items(index: &ReferenceIndex) -> Result<BTreeMap<String, usize>> {
-    let mut items = BTreeMap::new();
-    for item in 0..index.len() as u32 {
-        let origin = index.meta(item)?.origins.into_iter().next().unwrap_or_default();
-        *items.entry(origin.benchmark).or_insert(0) += 1;
-    }
-    Ok(items)
-}
-
-fn summarise(
-    of_benchmark: BTreeMap<String, usize>,
-    protocols: &[Protocol],
-    totals: Totals,
-    tally: Tally,
-    removal: Option<RemovalManifest>,
-) -> Summary {
-    let items = of_benchmark.values().sum();
-    let mut benchmarks: BTreeMap<String, Benchmark> = of_benchmark
-        .into_iter()
-        .map(|(benchmark, items)| (benchmark.clone(), Benchmark { benchmark, items, ..Benchmark::default() }))
-        .collect();
-    for ((benchmark, _), level) in &tally.levels {
-        let Some(b) = benchmarks.get_mut(benchmark) else { continue };
-        match level {
-            Level::Dirty => b.dirty += 1,
-            Level::Suspect => b.suspect += 1,
-            Level::Clean => {}
-        }
-    }
-    for b in benchmarks.values_mut() {
-        b.clean = b.items.saturating_sub(b.dirty + b.suspect);
-    }
-    for p in protocols {
-        for b in benchmarks.values_mut() {
-            let n = tally.dirty.get(p.name()).map_or(0, |d| d.iter().filter(|(k, _)| *k == b.benchmark).count());
-            b.dirty_by_protocol.insert(p.name(), n);
-        }
-    }
-    let mut agreement = BTreeMap::new();
-    let none = BTreeSet::new();
-    for (i, a) in protocols.iter().enumerate() {
-        for b in &protocols[i + 1..] {
-            let (x, y) = (tally.findings.get(a.name()).unwrap_or(&none), tally.findings.get(b.name()).unwrap_or(&none));
-            let either = x.union(y).count();
-            if either > 0 {
-                agreement
-                    .insert(format!("{}~{}", a.name(), b.name()), x.intersection(y).count() as f64 / either as f64);
-            }
-        }
-    }
-    Summary {
-        documents: totals.documents,
-        text_bytes: totals.text_bytes,
-        dirty_documents: totals.dirty_documents,
-        items,
-        protocols: protocols.iter().map(|p| p.name()).collect(),
-        benchmarks: benchmarks.into_values().collect(),
-        agreement,
-        failed_files: totals.failed,
-        removal,
-    }
-}
-
-fn text(s: &Summary, worst: &[Row]) -> String {
-    let mut out = format!(
-        "{} documents ({}) against {} eval items\n",
-        number(s.documents),
-        output::bytes(s.text_bytes),
-        number(s.items as u64)
-    );
-    out += &format!("{} documents contain at least one dirty item\n\n", number(s.dirty_documents));
-    let mut header = format!("{:<24}{:>8}{:>8}{:>9}{:>8}", "benchmark", "items", "clean", "suspect", "dirty");
-    if s.protocols.len() > 1 {
-        for p in &s.protocols {
-            header += &format!("{p:>11}");
-        }
-    }
-    out += &format!("{header}\n");
-    for b in &s.benchmarks {
-        out += &format!("{:<24}{:>8}{:>8}{:>9}{:>8}", b.benchmark, b.items, b.clean, b.suspect, b.dirty);
-        if s.protocols.len() > 1 {
-            for p in &s.protocols {
-                out += &format!("{:>11}", b.dirty_by_protocol.get(p).copied().unwrap_or(0));
-            }
-        }
-        out.push('\n');
-    }
-    if !s.agreement.is_empty() {
-        out += "\nagreement: of the findings that either calls dirty, % that both do\n";
-        out += &format!("{:<11}{}\n", "", s.protocols.iter().map(|p| format!("{p:>10}")).collect::<String>());
-        for a in &s.protocols {
-            out += &format!("{a:<11}");
-            for b in &s.protocols {
-                let share = s.agreement.get(&format!("{a}~{b}")).or_else(|| s.agreement.get(&format!("{b}~{a}")));
-                let word = match share {
-                    _ if a == b => "·".to_string(),
-                    Some(share) => format!("{:.0}", 100.0 * share),
-                    None => "-".to_string(),
-                };
-                out += &format!("{word:>10}");
-            }
-            out.push('\n');
-        }
-    }
-    for w in worst {
-        let short = |t: &str| one_line(t).chars().take(160).collect::<String>();
-        out += &format!(
-            "\n{:.2}  {}/{} in {} record {} ({})\n      document: {}\n      item:     {}\n",
-            w.contamination_score,
-            w.eval_key,
-            w.eval_instance_index,
-            w.training_file,
-            w.training_line,
-            w.components.iter().map(|c| c.component).collect::<Vec<_>>().join(", "),
-            short(&w.training_text),
-            short(&w.eval_text)
-        );
-    }
-    if let Some(m) = &s.removal {
-        out += &format!(
-            "\n{} records in = {} kept + {} removed\n",
-            number(m.records_in),
-            number(m.kept),
-            number(m.removed)
-        );
-        if m.edited > 0 {
-            out += &format!("{} of the kept were cut, by {} of text\n", number(m.edited), output::bytes(m.cut_bytes));
-        }
-    }
-    out
 }

@@ -114,7 +114,7 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
                         "  vectors      {} over {} vectors stored as {}\n",
                         built.map_or_else(|| semantic.vectors.kind().to_string(), |v| v.describe()),
                         number(semantic.len() as u64),
-                        semantic.vectors.flat().element().name()
+                        semantic.vectors.stored().name()
                     );
                 }
                 for r in snapshot.measured() {

@@ -75,6 +75,8 @@ enum Command {
     Novelty(novelty::NoveltyArgs),
     /// Score human texts once, for later novelty runs
     Calibrate(novelty::CalibrateArgs),
+    /// Score many texts and write a report that can be published and made again
+    Audit(novelty::AuditArgs),
     /// See the whole product work on a small real corpus
     Demo(demo::DemoArgs),
     /// Serve indexes: the page for analysts and the APIs for programs
@@ -134,6 +136,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Rank(args) => rank::rank(&global, args),
         Command::Novelty(args) => novelty::novelty(&global, args),
         Command::Calibrate(args) => novelty::calibrate(&global, args),
+        Command::Audit(args) => novelty::audit(&global, args),
         Command::Demo(args) => demo::demo(&global, args),
         Command::Serve(args) => serve::serve(&global, args),
         Command::Completions { shell } => {

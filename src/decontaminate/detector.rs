@@ -3,19 +3,32 @@
 //! One pass per document collects the evidence for every item, and every protocol judges it. A [`Detector`] is shared by
 //! threads; it keeps a pool of scratch buffers, so that a document costs no allocation while nothing is found.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::decon::{self, DeconIndex};
 use super::evidence::{ComponentEvidence, Evidence, Rules, collect};
+use super::labels::Labels;
 use super::primitives::{PrimitiveIndex, PrimitiveScratch};
 use super::protocol::{Level, Parameters, Protocol, Verdict};
-use super::scan::Scan;
+use super::scan::{Run, Scan};
+use super::semantic::Semantic;
 use crate::corpus::Document;
 use crate::error::{Error, Result};
-use crate::reference::{ComponentKind, ReferenceIndex, words};
+use crate::reference::{ComponentKind, ReferenceIndex, SEED};
 
-/// How often an n-gram (its words, folded) occurs in a corpus.
-pub type Frequency = dyn Fn(&[&str]) -> u64 + Send + Sync;
+/// How often an n-gram occurs in a corpus.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Occurrences {
+    /// Places.
+    pub count: u64,
+    /// Documents with at least one.
+    pub documents: u64,
+}
+
+/// Tells how often a byte range of a text occurs in a corpus.
+pub type Frequency = dyn Fn(&str, Range<usize>) -> Occurrences + Send + Sync;
 
 /// Share of the question's weight, and words, that our own alignment must match before decon's tokens are computed. At
 /// decon's default threshold the question needs at least .71 of its own weight.
@@ -27,6 +40,8 @@ const DECON_LOW_COVERAGE: f32 = 0.2;
 const ECLIPSE_MARGIN: f32 = 0.15;
 /// Words of the n-gram whose corpus frequency is asked for.
 const FREQUENCY_WORDS: usize = 13;
+/// Answers of the frequency source that are kept: 32 bytes each.
+const FREQUENCIES_KEPT: usize = 1 << 20;
 
 /// What to judge by.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,6 +109,10 @@ pub struct Detector {
     primitives: PrimitiveIndex,
     decon: OnceLock<DeconIndex>,
     frequency: Option<Box<Frequency>>,
+    /// What `frequency` said, by hash of the n-gram's text: a widely copied item is asked for in every document.
+    frequencies: Mutex<HashMap<u64, Occurrences>>,
+    labels: Option<Arc<Labels>>,
+    semantic: Option<Arc<Semantic>>,
     pool: Mutex<Vec<Scratch>>,
 }
 
@@ -126,13 +145,46 @@ impl Detector {
             let _ = decon.set(DeconIndex::build(&index, &p.decon)?);
         }
         let rules = Rules::new(p, &settings.protocols);
-        Ok(Detector { index, settings, rules, primitives, decon, frequency: None, pool: Mutex::default() })
+        Ok(Detector {
+            index,
+            settings,
+            rules,
+            primitives,
+            decon,
+            frequency: None,
+            frequencies: Mutex::default(),
+            labels: None,
+            semantic: None,
+            pool: Mutex::default(),
+        })
     }
 
     /// The same detector, asking `frequency` how often matched n-grams occur in the corpus.
     pub fn with_frequency(mut self, frequency: Box<Frequency>) -> Detector {
         self.frequency = Some(frequency);
         self
+    }
+
+    /// The same detector, honouring the labels of reviews: what was rejected is cut out of no document.
+    pub fn with_labels(mut self, labels: Arc<Labels>) -> Detector {
+        self.labels = Some(labels);
+        self
+    }
+
+    /// The labels it honours.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_deref()
+    }
+
+    /// The same detector with the evidence of the semantic and code columns. `semantic` must be of the same reference index.
+    pub fn with_semantic(mut self, semantic: Arc<Semantic>) -> Detector {
+        self.semantic = Some(semantic);
+        self
+    }
+
+    /// The second reading that the columns go by, where there is one.
+    pub fn semantic(&self) -> Option<&Semantic> {
+        self.semantic.as_deref()
     }
 
     /// The reference index.
@@ -177,6 +229,7 @@ impl Detector {
             change(&mut evidence[at].primitives);
         });
         self.decon(text, &mut evidence)?;
+        self.meaning(text, &mut evidence)?;
         let mut findings: Vec<Finding> = Vec::new();
         for mut evidence in evidence {
             evidence.corpus_frequency = self.frequency_of(text, &scratch.scan, &evidence);
@@ -192,11 +245,32 @@ impl Detector {
         if !self.settings.keep_clean {
             findings.retain(|f| f.level() > Level::Clean);
         }
+        if self.frequency.is_some() {
+            for finding in &mut findings {
+                for component in &mut finding.evidence.components {
+                    component.document_frequency = self.document_frequencies(text, &scratch.scan, component);
+                }
+            }
+        }
         findings.sort_by(|a, b| {
             let strength = |f: &Finding| f.evidence.strength();
             b.level().cmp(&a.level()).then(strength(b).total_cmp(&strength(a))).then(a.item.cmp(&b.item))
         });
         Ok(findings)
+    }
+
+    /// Adds what the columns have found.
+    fn meaning(&self, text: &str, evidence: &mut Vec<Evidence>) -> Result<()> {
+        let Some(semantic) = &self.semantic else { return Ok(()) };
+        for found in semantic.judge(text)? {
+            let at = evidence.binary_search_by_key(&found.item, |e| e.item).unwrap_or_else(|at| {
+                evidence.insert(at, Evidence::empty(&self.index, found.item));
+                at
+            });
+            evidence[at].primitives.semantic = found.semantic;
+            evidence[at].primitives.code = found.code;
+        }
+        Ok(())
     }
 
     fn decon(&self, text: &str, evidence: &mut [Evidence]) -> Result<()> {
@@ -217,25 +291,49 @@ impl Detector {
         Ok(())
     }
 
-    /// Corpus frequency of the heaviest n-gram of the longest matched stretch.
+    /// Corpus frequency of the most telling n-gram of the longest matched stretch.
     fn frequency_of(&self, text: &str, scan: &Scan, evidence: &Evidence) -> Option<u64> {
-        let frequency = self.frequency.as_ref()?;
         let best = evidence
             .components
             .iter()
             .flat_map(|c| c.runs.iter().map(move |run| (c, run)))
             .max_by_key(|(_, run)| run.words)?;
-        let (component, run) = best;
+        self.occurrences(text, scan, best.0.component, best.1).map(|o| o.count)
+    }
+
+    /// Document frequency of the most telling n-gram of each stretch of an alignment; `None` for those below the words of a seed,
+    /// unless they are the whole component.
+    fn document_frequencies(&self, text: &str, scan: &Scan, component: &ComponentEvidence) -> Vec<Option<u64>> {
+        let least = SEED.min(component.words as usize) as u32;
+        let of = |run: &Run| {
+            let tells = run.words >= least;
+            tells.then(|| self.occurrences(text, scan, component.component, run)).flatten().map(|o| o.documents)
+        };
+        component.stretches.iter().map(of).collect()
+    }
+
+    /// How often the heaviest n-gram of a run occurs in the corpus.
+    fn occurrences(&self, text: &str, scan: &Scan, component: u32, run: &Run) -> Option<Occurrences> {
+        let frequency = self.frequency.as_ref()?;
         let n = (run.words as usize).min(FREQUENCY_WORDS);
-        let weights = self.index.component(component.component).weights;
+        let weights = self.index.component(component).weights;
         let first = (0..=run.words as usize - n).max_by(|&a, &b| {
             let weight = |at: usize| weights[run.component as usize + at..][..n].iter().sum::<f32>();
             weight(a).total_cmp(&weight(b)).then(b.cmp(&a))
         })?;
         let start = run.document as usize + first;
-        let folded = words::folded_words(&text[scan.bytes(start..start + n)]);
-        let folded: Vec<&str> = folded.iter().map(String::as_str).collect();
-        Some(frequency(&folded))
+        let bytes = scan.bytes(start..start + n);
+        let key = xxhash_rust::xxh3::xxh3_64(text.get(bytes.clone())?.as_bytes());
+        if let Some(known) = self.frequencies.lock().ok()?.get(&key) {
+            return Some(*known);
+        }
+        let found = frequency(text, bytes);
+        let mut known = self.frequencies.lock().ok()?;
+        if known.len() >= FREQUENCIES_KEPT {
+            known.clear();
+        }
+        known.insert(key, found);
+        Some(found)
     }
 }
 

@@ -64,6 +64,10 @@ pub struct ComponentEvidence {
     pub bounds: Bounds,
     /// The aligned stretches, in document order.
     pub pieces: Vec<Piece>,
+    /// The same in words.
+    pub(crate) stretches: Vec<Run>,
+    /// With a frequency source, for each piece the documents of the corpus that hold its most telling n-gram.
+    pub document_frequency: Vec<Option<u64>>,
     /// Document words of the alignment, for looking around it.
     pub(crate) document_words: Range<u32>,
 }
@@ -328,6 +332,10 @@ fn component_evidence(
                 ..spans[s[s.len() - 1].component as usize].end as usize,
         })
         .collect();
+    let stretches = stretches
+        .iter()
+        .map(|s| Run { document: s[0].document, component: s[0].component, words: s.len() as u32 })
+        .collect();
     let document = match (pieces.first(), pieces.last()) {
         (Some(first), Some(last)) => first.document.start..last.document.end,
         _ => 0..0,
@@ -352,6 +360,8 @@ fn component_evidence(
         document,
         bounds,
         pieces,
+        stretches,
+        document_frequency: Vec::new(),
         document_words,
         skipgram_words: rules.skipgrams.map_or(0, |rule| rule.words(scan, component.words, &runs)),
         runs,

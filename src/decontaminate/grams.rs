@@ -61,6 +61,11 @@ impl<T: Ord + Copy + Send> GramTable<T> {
         self.filter[hash as usize & (self.filter.len() - 1)] & bits == bits
     }
 
+    /// Whether there is no pair.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// What the hash stands for.
     pub fn get(&self, hash: u64) -> &[T] {
         let bucket = (hash >> self.shift) as usize;

@@ -64,6 +64,9 @@ pub struct RemovalManifest {
     #[serde(default)]
     pub cut_bytes: u64,
     pub files: Vec<FileAccount>,
+    /// Files that were not cleaned, and why; none of their records is counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<(PathBuf, String)>,
 }
 
 impl RemovalManifest {

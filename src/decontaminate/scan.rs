@@ -5,7 +5,7 @@
 //! document and component whose words are equal and that cannot be extended. A run of eight words or more of a question,
 //! answer or passage is always found (see `reference/index.rs`), so word-based protocols can be judged from runs alone.
 //!
-//! A [`Scan`] is scratch memory, reused from document to document: 12 bytes per word of the longest document seen.
+//! A [`Scan`] is scratch memory of one index, reused from document to document: 20 bytes per word of the longest document seen.
 
 use crate::error::{Error, Result};
 use crate::reference::{NUMBER, ReferenceIndex, SEED, SHORT_START, folded, seed_hash, words};
@@ -29,6 +29,10 @@ pub(crate) struct Hit {
     pub position: u32,
 }
 
+/// Words whose numbers are remembered, by hash: nine of ten words of a text are among the last few thousand different ones, and
+/// these fit into the second cache where the vocabulary does not.
+const REMEMBERED: usize = 1 << 13;
+
 /// Words and seed hits of one document.
 #[derive(Debug, Default)]
 pub struct Scan {
@@ -37,6 +41,8 @@ pub struct Scan {
     pub(crate) ends: Vec<u32>,
     pub(crate) hits: Vec<Hit>,
     pub(super) passed: Vec<(u64, u32)>,
+    pub(super) hashes: Vec<u64>,
+    pub(super) remembered: Vec<(u64, u32)>,
 }
 
 impl Scan {
@@ -56,15 +62,13 @@ impl Scan {
         self.ends.clear();
         self.hits.clear();
         self.passed.clear();
+        self.hashes.clear();
         words::each_word(text, |word| {
-            let mut id = index.word_id(word.hash);
-            if id == 0 && is_number(&text.as_bytes()[word.start as usize..word.end as usize]) {
-                id = NUMBER;
-            }
-            self.ids.push(id);
+            self.hashes.push(word.hash);
             self.starts.push(word.start);
             self.ends.push(word.end);
         });
+        self.number(index, text);
         self.filter(index);
         for &(hash, document) in &self.passed {
             for posting in index.postings(hash) {
@@ -73,6 +77,23 @@ impl Scan {
         }
         self.hits.sort_unstable();
         Ok(())
+    }
+
+    /// Numbers the words.
+    fn number(&mut self, index: &ReferenceIndex, text: &str) {
+        self.remembered.resize(REMEMBERED, (0, 0));
+        self.ids.reserve(self.hashes.len());
+        for (at, &hash) in self.hashes.iter().enumerate() {
+            let known = &mut self.remembered[(hash >> 40) as usize & (REMEMBERED - 1)];
+            if known.0 != hash {
+                let mut id = index.word_id(hash);
+                if id == 0 && is_number(&text.as_bytes()[self.starts[at] as usize..self.ends[at] as usize]) {
+                    id = NUMBER;
+                }
+                *known = (hash, id);
+            }
+            self.ids.push(known.1);
+        }
     }
 
     /// Places whose two-, three- or four-word n-gram passes the seed filter.

@@ -2,12 +2,14 @@
 //!
 //! What the first protocol calls dirty is cut, from the first to the last matching word of a component with the punctuation
 //! that touches it, and the rest is judged again: a second copy, or an item that only comes to light then, is cut in the next
-//! round. So a text that was cut is clean under the protocol. Cost: one more judgement per round, of dirty texts only.
+//! round. So a text that was cut is clean under the protocol, but for what a review has rejected. Cost: one more judgement per round, of dirty texts only.
 
 use std::ops::Range;
 
 use super::detector::{Detector, Finding};
+use super::labels::Label;
 use super::protocol::{Gpt3, Level, Protocol, Verdict};
+use super::run::text_hash;
 use crate::error::Result;
 use crate::reference::ComponentKind;
 
@@ -34,12 +36,18 @@ impl Detector {
         let Some(&protocol) = self.settings().protocols.first() else { return Ok(Spans::Clean) };
         let mut kept = Vec::from_iter(std::iter::once(0..text.len()));
         let mut rest = text.to_string();
+        let hash = text_hash(text);
         for round in 0..ROUNDS {
             let findings = self.text(&rest)?;
             let mut places: Vec<Range<usize>> = Vec::new();
             let mut dirty = false;
             for finding in &findings {
                 let Some(verdict) = finding.verdict(protocol).filter(|v| v.level == Level::Dirty) else { continue };
+                if let Some(labels) = self.labels()
+                    && labels.of(&hash, &self.index().meta(finding.item)?.origins) == Some(Label::Reject)
+                {
+                    continue;
+                }
                 dirty = true;
                 places.extend(places_of(finding, protocol, verdict));
             }
@@ -68,6 +76,8 @@ fn places_of(finding: &Finding, protocol: Protocol, verdict: &Verdict) -> Vec<Ra
     let mut out: Vec<Range<usize>> = match protocol {
         Protocol::Gpt3 => evidence.primitives.bare.clone(),
         Protocol::Datatrove => evidence.primitives.folded_place.clone().into_iter().collect(),
+        Protocol::Semantic => evidence.primitives.semantic.iter().map(|m| m.place.clone()).collect(),
+        Protocol::Code => evidence.primitives.code.iter().map(|m| m.place.clone()).collect(),
         _ => {
             let mut out: Vec<Range<usize>> = evidence
                 .components

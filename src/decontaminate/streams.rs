@@ -6,12 +6,13 @@
 //!   and control characters are spaces, diacritics are dropped. Words are what white space separates.
 //! - [`alphanumerics`], for `gpt4`: letters and digits only, case kept.
 //!
-//! Words are given as a 64-bit hash and their byte range in the original text, from the first character kept to the
-//! separator that ends the word.
+//! Words are given as a 64-bit hash and their byte range in the original text, up to the separator that ends them. ASCII is read in
+//! blocks ([`each_run`]); what does not fit the common case is read one character at a time.
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::reference::words::Hasher;
+use crate::reference::ascii::{Classes, Run, each_run};
+use crate::reference::words::{Hasher, hash_ascii};
 
 /// What a stream gives: token hashes and the byte range of each, in reused buffers.
 #[derive(Debug, Default)]
@@ -24,36 +25,32 @@ pub(crate) struct Tokens {
 struct Open<'t> {
     tokens: &'t mut Tokens,
     hasher: Hasher,
-    start: usize,
 }
 
 impl<'t> Open<'t> {
     fn new(tokens: &'t mut Tokens) -> Open<'t> {
-        tokens.hashes.clear();
-        tokens.spans.clear();
-        Open { tokens, hasher: Hasher::NEW, start: 0 }
+        Open { tokens, hasher: Hasher::NEW }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.hasher.bytes == 0
     }
 
     #[inline(always)]
-    fn byte(&mut self, at: usize, byte: u8) {
-        if self.hasher.bytes == 0 {
-            self.start = at;
-        }
+    fn byte(&mut self, byte: u8) {
         self.hasher.feed(byte);
     }
 
-    fn char(&mut self, at: usize, c: char) {
+    fn char(&mut self, c: char) {
         let mut buffer = [0; 4];
-        for &b in c.encode_utf8(&mut buffer).as_bytes() {
-            self.byte(at, b);
-        }
+        c.encode_utf8(&mut buffer).as_bytes().iter().for_each(|&b| self.byte(b));
     }
 
-    #[inline(always)]
-    fn end(&mut self, at: usize) {
+    /// Ends the token that is open, if there is one, at `end`.
+    fn end(&mut self, start: usize, end: usize) {
         if self.hasher.bytes != 0 {
             self.tokens.hashes.push(self.hasher.finish());
-            self.tokens.spans.push((self.start as u32, at as u32));
+            self.tokens.spans.push((start as u32, end as u32));
             self.hasher = Hasher::NEW;
         }
     }
@@ -100,29 +97,67 @@ const FOLDED: [u8; 256] = {
     table
 };
 
-/// The `gpt3` stream.
+/// The `gpt3` stream. A word's range begins with its first character, punctuation included.
 pub(crate) fn bare_words(text: &str, tokens: &mut Tokens) {
-    let mut open = Open::new(tokens);
+    tokens.hashes.clear();
+    tokens.spans.clear();
     let bytes = text.as_bytes();
-    let mut at = 0;
+    each_run(
+        bytes,
+        |c| !c.spaces,
+        |c| c.odd,
+        |run| match run {
+            Run::Plain { start, end, letters } => {
+                if letters != 0 {
+                    // Most words have their punctuation before and behind them.
+                    let (first, last) = (letters.trailing_zeros() as usize, 63 - letters.leading_zeros() as usize);
+                    let hash = if letters.count_ones() as usize == last - first + 1 {
+                        hash_ascii(bytes, start + first, start + last + 1)
+                    } else {
+                        let mut hasher = Hasher::NEW;
+                        bytes[start..end]
+                            .iter()
+                            .map(|b| BARE[*b as usize])
+                            .filter(|c| *c > WIDE)
+                            .for_each(|c| hasher.feed(c));
+                        hasher.finish()
+                    };
+                    tokens.hashes.push(hash);
+                    tokens.spans.push((start as u32, end as u32));
+                }
+                end
+            }
+            Run::Slow { start } => bare_word(text, start, tokens),
+        },
+    );
+}
+
+/// Reads the word at `start` one character at a time; gives the place behind the white space that ends it.
+fn bare_word(text: &str, start: usize, tokens: &mut Tokens) -> usize {
+    let bytes = text.as_bytes();
+    let mut open = Open::new(tokens);
+    let mut at = start;
     while at < bytes.len() {
         let class = BARE[bytes[at] as usize];
         if class > WIDE {
-            open.byte(at, class);
+            open.byte(class);
         } else if class == END {
-            open.end(at);
+            open.end(start, at);
+            return at + 1;
         } else if class == WIDE {
             let Some(c) = text[at..].chars().next() else { break };
+            let past = at + c.len_utf8();
             if c.is_whitespace() {
-                open.end(at);
-            } else {
-                open.char(at, c);
+                open.end(start, at);
+                return past;
             }
-            at += c.len_utf8() - 1;
+            open.char(c);
+            at = past - 1;
         }
         at += 1;
     }
-    open.end(bytes.len());
+    open.end(start, bytes.len());
+    bytes.len()
 }
 
 /// Punctuation beyond ASCII that the `datatrove` stream takes for spaces.
@@ -165,22 +200,47 @@ fn is_listed_punctuation(c: char) -> bool {
     ) || ('\u{7f}'..='\u{9f}').contains(&c)
 }
 
-/// The `datatrove` stream.
+/// The `datatrove` stream. A word's range begins with the first character kept.
 pub(crate) fn folded_words(text: &str, tokens: &mut Tokens) {
-    let mut open = Open::new(tokens);
+    tokens.hashes.clear();
+    tokens.spans.clear();
+    let bytes = text.as_bytes();
+    let member = |c: &Classes| c.letters | c.wide;
+    // A number may reach beyond its run: `1,250.75`.
+    each_run(
+        bytes,
+        member,
+        |c| c.digits | c.wide,
+        |run| match run {
+            Run::Plain { start, end, .. } => {
+                tokens.hashes.push(hash_ascii(bytes, start, end));
+                tokens.spans.push((start as u32, end as u32));
+                end
+            }
+            Run::Slow { start } => folded_word(text, start, tokens),
+        },
+    );
+}
+
+/// Reads the word at `start` one character at a time; gives the place behind what ends it.
+fn folded_word(text: &str, start: usize, tokens: &mut Tokens) -> usize {
     let bytes = text.as_bytes();
     let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    let mut at = 0;
+    let mut open = Open::new(tokens);
+    let (mut at, mut first) = (start, start);
     while at < bytes.len() {
+        if open.is_empty() {
+            first = at;
+        }
         let class = FOLDED[bytes[at] as usize];
         if class > DIGIT {
-            open.byte(at, class);
+            open.byte(class);
             at += 1;
         } else if class == END {
-            open.end(at);
-            at += 1;
+            open.end(first, at);
+            return at + 1;
         } else if class == DIGIT {
-            open.byte(at, b'0');
+            open.byte(b'0');
             while digit(at) {
                 at += 1;
             }
@@ -192,54 +252,93 @@ pub(crate) fn folded_words(text: &str, tokens: &mut Tokens) {
             }
         } else {
             let Some(c) = text[at..].chars().next() else { break };
+            let past = at + c.len_utf8();
             if c.is_whitespace() || is_listed_punctuation(c) {
-                open.end(at);
-            } else {
-                for lower in c.to_lowercase() {
-                    for part in std::iter::once(lower).nfd() {
-                        if !unicode_normalization::char::is_combining_mark(part) {
-                            open.char(at, part);
-                        }
+                open.end(first, at);
+                return past;
+            }
+            for lower in c.to_lowercase() {
+                for part in std::iter::once(lower).nfd() {
+                    if !unicode_normalization::char::is_combining_mark(part) {
+                        open.char(part);
                     }
                 }
             }
-            at += c.len_utf8();
+            at = past;
         }
     }
-    open.end(bytes.len());
+    open.end(first, bytes.len());
+    bytes.len()
 }
 
-/// The `gpt4` stream: the code of every letter and digit.
-pub(crate) fn alphanumerics(text: &str, out: &mut Vec<u64>) {
+/// The `gpt4` stream: every letter and digit as UTF-8.
+pub(crate) fn alphanumerics(text: &str, out: &mut Vec<u8>) {
     out.clear();
     let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let b = bytes[at];
-        if b < 0x80 {
-            if b.is_ascii_alphanumeric() {
-                out.push(u64::from(b));
+    each_run(
+        bytes,
+        |c| c.letters | c.wide,
+        |c| c.wide,
+        |run| match run {
+            Run::Plain { start, end, .. } => {
+                out.extend_from_slice(&bytes[start..end]);
+                end
             }
-            at += 1;
-        } else {
-            let Some(c) = text[at..].chars().next() else { break };
-            if c.is_alphanumeric() {
-                out.push(u64::from(u32::from(c)));
+            Run::Slow { start } => {
+                let mut at = start;
+                for c in text[start..].chars() {
+                    if c.is_ascii() && !c.is_ascii_alphanumeric() {
+                        break;
+                    }
+                    if c.is_alphanumeric() {
+                        out.extend_from_slice(&bytes[at..at + c.len_utf8()]);
+                    }
+                    at += c.len_utf8();
+                }
+                at
             }
-            at += c.len_utf8();
-        }
-    }
+        },
+    );
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn same(stream: fn(&str, &mut Tokens), a: &str, b: &str) -> bool {
         let (mut x, mut y) = (Tokens::default(), Tokens::default());
         stream(a, &mut x);
         stream(b, &mut y);
         x.hashes == y.hashes
+    }
+
+    /// A stream read by its slow path alone.
+    fn slowly(word: fn(&str, usize, &mut Tokens) -> usize, text: &str) -> Tokens {
+        let (mut tokens, mut at) = (Tokens::default(), 0);
+        while at < text.len() {
+            at = word(text, at, &mut tokens);
+        }
+        tokens
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_give_what_one_character_at_a_time_gives(
+            parts in prop::collection::vec("[a-zA-Z]{1,30}|[0-9]{1,4}[.,]?|[ ,.'\\n\t_$-]{1,3}|[\u{0}\u{1d}\u{7f}]|[éß“”，\u{a0}\u{301}字½]{1,2}", 0..60),
+        ) {
+            let text = parts.concat();
+            let mut tokens = Tokens::default();
+            bare_words(&text, &mut tokens);
+            let slow = slowly(bare_word, &text);
+            prop_assert_eq!((&tokens.hashes, &tokens.spans), (&slow.hashes, &slow.spans));
+            folded_words(&text, &mut tokens);
+            let slow = slowly(folded_word, &text);
+            prop_assert_eq!((&tokens.hashes, &tokens.spans), (&slow.hashes, &slow.spans));
+            let mut kept = Vec::new();
+            alphanumerics(&text, &mut kept);
+            prop_assert_eq!(String::from_utf8(kept).unwrap(), text.chars().filter(|c| c.is_alphanumeric()).collect::<String>());
+        }
     }
 
     #[test]
@@ -249,7 +348,7 @@ mod tests {
         assert!(!same(bare_words, "a，b", "a b"), "only ASCII punctuation is deleted");
         let mut tokens = Tokens::default();
         bare_words(" -- (a) b\u{a0}c", &mut tokens);
-        assert_eq!(tokens.spans, [(5, 7), (8, 9), (11, 12)], "up to the white space after it");
+        assert_eq!(tokens.spans, [(4, 7), (8, 9), (11, 12)], "from white space to white space");
     }
 
     #[test]

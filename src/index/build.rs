@@ -459,12 +459,13 @@ pub fn publish(
 /// Takes the encoder, the chunking and the vector index of a shard over into the manifest, which may have them already.
 fn settle_encoder(next: &mut Manifest, semantic: &SemanticMeta) -> Result<()> {
     let rule = &semantic.chunking;
-    let chunking = Chunking { tokens: rule.window as u32, stride: rule.stride as u32 };
+    let chunking = Chunking { tokens: rule.window as u32, stride: rule.stride as u32, unit: rule.unit };
     let known = next.encoder.get_or_insert_with(|| semantic.encoder.clone());
     let same = known.sha256 == semantic.encoder.sha256 && known.pooling == semantic.encoder.pooling;
     if !same || *next.chunking.get_or_insert_with(|| chunking.clone()) != chunking {
         let name = |s: &crate::embed::EncoderSpec, c: &Chunking| {
-            format!("{} (weights {:.12}, chunks of {} tokens every {})", s.name, s.sha256, c.tokens, c.stride)
+            let (tokens, stride, unit) = (c.tokens, c.stride, c.unit.name());
+            format!("{} (weights {:.12}, chunks of {tokens} {unit} tokens every {stride})", s.name, s.sha256)
         };
         let of_index = next.chunking.as_ref().map_or_else(String::new, |c| name(known, c));
         return Err(Error::EncoderMismatch { index: of_index, query: name(&semantic.encoder, &chunking) });

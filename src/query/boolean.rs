@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use super::Ngram;
-use super::find::{FindOptions, Found, Group};
+use super::find::{FindOptions, Found, Group, Located};
 use crate::error::{Error, Result};
 use crate::index::Snapshot;
 use crate::shard::Shard;
@@ -251,7 +251,12 @@ impl Snapshot {
 
     /// The documents that match, a page of them, with the anchor's occurrences.
     pub fn boolean_find(&self, expression: &Expression, window: Option<usize>, options: &FindOptions) -> Result<Found> {
-        self.page(&self.boolean(expression, window)?, options)
+        self.boolean_locate(expression, window)?.page(options)
+    }
+
+    /// Every occurrence of the anchor that takes part in a match, by document, before any text is read.
+    pub fn boolean_locate(&self, expression: &Expression, window: Option<usize>) -> Result<Located<'_>> {
+        Ok(Located { snapshot: self, groups: self.boolean(expression, window)? })
     }
 
     /// The documents that match, with the anchor's occurrences that take part.

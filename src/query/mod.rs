@@ -74,6 +74,23 @@ impl Ngram {
         out
     }
 
+    /// Runs `with` on what [`resolve`](Self::resolve) gives, without an allocation where it is short.
+    #[inline]
+    pub(crate) fn resolved<T: Token, R>(&self, shard: &Shard, with: impl FnOnce(&[T]) -> R) -> R {
+        const SHORT: usize = 32;
+        match self {
+            Ngram::Ids(ids) if ids.len() <= SHORT => {
+                let mut tokens = [T::from_id(0); SHORT];
+                let separator = shard.separator();
+                for (token, &id) in tokens.iter_mut().zip(ids) {
+                    *token = T::from_id(id.min(separator));
+                }
+                with(&tokens[..ids.len()])
+            }
+            _ => with(&self.resolve(shard)),
+        }
+    }
+
     /// Appends what [`resolve`](Self::resolve) gives.
     pub(crate) fn resolve_into<T: Token>(&self, shard: &Shard, out: &mut Vec<T>) {
         let separator = shard.separator();

@@ -109,6 +109,11 @@ impl ReferenceIndex {
         self.rows
     }
 
+    /// Hash of the items' texts, origins and right choices: tells two references apart.
+    pub fn fingerprint(&self) -> u64 {
+        crate::format::checksum(&self.text) ^ crate::format::checksum(&self.meta).rotate_left(1)
+    }
+
     /// Number of components of all items.
     pub fn component_count(&self) -> usize {
         self.components.len()

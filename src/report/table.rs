@@ -1,7 +1,7 @@
 //! Report rows as Parquet: one row per document and item.
 //!
-//! Columns are flat. Lists (components, other places) are the JSON text of the JSONL report, and every protocol's
-//! level and score has a column of its own, null when it was not asked. Row groups of [`GROUP`] rows bound the memory.
+//! Columns are flat. Lists (components, other places) are the JSON text of the JSONL report; a verdict is three columns of its
+//! protocol's (level, score, rule), the rule null where none decided. Row groups of [`GROUP`] rows bound the memory.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::parser::parse_message_type;
 
 use crate::corpus::not_written;
+use crate::decontaminate::Protocol;
 use crate::decontaminate::run::Row;
 use crate::error::{Error, Result};
 
@@ -24,12 +25,12 @@ pub const GROUP: usize = 8192;
 /// Writes rows to a Parquet file.
 pub struct Table {
     path: PathBuf,
-    protocols: Vec<&'static str>,
+    protocols: Vec<Protocol>,
     writer: SerializedFileWriter<File>,
     rows: Vec<Row>,
 }
 
-fn column<T: DataType>(
+pub(super) fn column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, File>,
     values: impl Iterator<Item = Option<T::T>>,
     optional: bool,
@@ -47,29 +48,32 @@ fn column<T: DataType>(
 }
 
 impl Table {
-    /// A new file with a level and a score column for each of `protocols`.
+    /// A new file (in place of one that is there) with a level, a score and a rule column for each of `protocols`.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be created.
-    pub fn create(path: &Path, protocols: &[&'static str]) -> Result<Table> {
-        let text = ["training_file", "document_id", "document_hash", "eval_key", "eval_instance_index", "level"];
-        let long = ["also", "components", "training_text", "eval_text"];
+    pub fn create(path: &Path, protocols: &[Protocol]) -> Result<Table> {
         let mut schema = String::from("message report {");
-        for name in text.iter().chain(&long) {
+        for (name, _) in TEXTS {
             schema += &format!("required binary {name} (UTF8);");
         }
-        for name in ["training_line", "training_start", "training_end"] {
+        for (name, _) in NUMBERS {
             schema += &format!("required int64 {name};");
         }
-        schema += "optional int64 corpus_frequency; required float contamination_score;";
-        for p in protocols {
-            schema += &format!("optional binary {p}_level (UTF8); optional float {p}_score;");
+        for (name, _) in MAYBE {
+            schema += &format!("optional int64 {name};");
+        }
+        schema += "optional binary label (UTF8); required float contamination_score;";
+        for p in protocols.iter().map(|p| p.name()) {
+            schema += &format!(
+                "optional binary {p}_level (UTF8); optional float {p}_score; optional binary {p}_rule (UTF8);"
+            );
         }
         schema += "}";
         let failed = not_written(path);
         let schema = parse_message_type(&schema).map_err(&failed)?;
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-        let file = File::create_new(path).map_err(Error::io(path, "create"))?;
+        let file = File::create(path).map_err(Error::io(path, "create"))?;
         let writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties)).map_err(&failed)?;
         Ok(Table { path: path.to_path_buf(), protocols: protocols.to_vec(), writer, rows: Vec::new() })
     }
@@ -97,35 +101,61 @@ impl Table {
     }
 }
 
-fn write(writer: &mut SerializedFileWriter<File>, rows: &[Row], protocols: &[&str]) -> Result<(), ParquetError> {
+/// Columns of the same kind: names and where their values come from.
+type Columns<T, const N: usize> = [(&'static str, fn(&Row) -> T); N];
+
+const TEXTS: Columns<String, 12> = [
+    ("training_file", |r| r.training_file.clone()),
+    ("document_id", |r| r.document_id.clone()),
+    ("document_hash", |r| r.document_hash.clone()),
+    ("eval_key", |r| r.eval_key.clone()),
+    ("eval_instance_index", |r| r.eval_instance_index.clone()),
+    ("split", |r| r.split.clone()),
+    ("reference_file", |r| r.reference_file.clone()),
+    ("level", |r| r.level.name().to_string()),
+    ("also", |r| json(&r.also)),
+    ("components", |r| json(&r.components)),
+    ("training_overlap_text", |r| r.training_text.clone()),
+    ("eval_overlap_text", |r| r.eval_text.clone()),
+];
+
+const NUMBERS: Columns<u64, 4> = [
+    ("training_line", |r| r.training_line),
+    ("eval_line", |r| r.eval_line),
+    ("training_start", |r| r.training_bytes[0] as u64),
+    ("training_end", |r| r.training_bytes[1] as u64),
+];
+
+const MAYBE: Columns<Option<u64>, 3> = [
+    ("corpus_frequency", |r| r.corpus_frequency),
+    ("choices_found", |r| r.choices.map(|c| u64::from(c.0))),
+    ("choices_of", |r| r.choices.map(|c| u64::from(c.1))),
+];
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn write(writer: &mut SerializedFileWriter<File>, rows: &[Row], protocols: &[Protocol]) -> Result<(), ParquetError> {
     let mut group = writer.next_row_group()?;
-    let json = |v: serde_json::Result<String>| v.unwrap_or_default();
-    let texts: [&dyn Fn(&Row) -> String; 10] = [
-        &|r| r.training_file.clone(),
-        &|r| r.document_id.clone(),
-        &|r| r.document_hash.clone(),
-        &|r| r.eval_key.clone(),
-        &|r| r.eval_instance_index.clone(),
-        &|r| r.level.name().to_string(),
-        &|r| json(serde_json::to_string(&r.also)),
-        &|r| json(serde_json::to_string(&r.components)),
-        &|r| r.training_text.clone(),
-        &|r| r.eval_text.clone(),
-    ];
-    for of in texts {
-        column::<ByteArrayType>(&mut group, rows.iter().map(|r| Some(ByteArray::from(of(r).into_bytes()))), false)?;
+    let text = |t: String| ByteArray::from(t.into_bytes());
+    for (_, of) in TEXTS {
+        column::<ByteArrayType>(&mut group, rows.iter().map(|r| Some(text(of(r)))), false)?;
     }
-    let numbers: [&dyn Fn(&Row) -> u64; 3] =
-        [&|r| r.training_line, &|r| r.training_bytes[0] as u64, &|r| r.training_bytes[1] as u64];
-    for of in numbers {
+    for (_, of) in NUMBERS {
         column::<Int64Type>(&mut group, rows.iter().map(|r| Some(of(r) as i64)), false)?;
     }
-    column::<Int64Type>(&mut group, rows.iter().map(|r| r.corpus_frequency.map(|n| n as i64)), true)?;
+    for (_, of) in MAYBE {
+        column::<Int64Type>(&mut group, rows.iter().map(|r| of(r).map(|n| n as i64)), true)?;
+    }
+    column::<ByteArrayType>(&mut group, rows.iter().map(|r| r.label.map(|l| ByteArray::from(l.name()))), true)?;
     column::<FloatType>(&mut group, rows.iter().map(|r| Some(r.contamination_score)), false)?;
-    for &p in protocols {
-        let levels = rows.iter().map(|r| r.verdicts.get(p).map(|v| ByteArray::from(v.level.name())));
-        column::<ByteArrayType>(&mut group, levels, true)?;
-        column::<FloatType>(&mut group, rows.iter().map(|r| r.verdicts.get(p).map(|v| v.score)), true)?;
+    for p in protocols {
+        let of = |r: &Row| r.verdicts.get(p).cloned();
+        column::<ByteArrayType>(&mut group, rows.iter().map(|r| of(r).map(|v| ByteArray::from(v.level.name()))), true)?;
+        column::<FloatType>(&mut group, rows.iter().map(|r| of(r).map(|v| v.score)), true)?;
+        let rule = |r: &Row| of(r).filter(|v| !v.rule.is_empty()).map(|v| text(v.rule.into_owned()));
+        column::<ByteArrayType>(&mut group, rows.iter().map(rule), true)?;
     }
     group.close().map(drop)
 }

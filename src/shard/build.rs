@@ -16,6 +16,7 @@ use super::exact::Layout;
 use super::{SHARD_JSON, ShardMeta, exact, terms};
 use crate::corpus::Document;
 use crate::error::{Error, Result};
+use crate::format::Pages;
 use crate::store::Store;
 use crate::tokenize::{Tokenizer, TokenizerKind, detokenize};
 
@@ -84,9 +85,9 @@ pub fn tokenize(tokenizer: &Tokenizer, mut documents: Vec<Document>) -> Result<B
 
 /// Tokens held in memory until the shard is sorted.
 enum Stream {
-    U8(Vec<u8>),
-    U16(Vec<u16>),
-    U32(Vec<u32>),
+    U8(Pages<u8>),
+    U16(Pages<u16>),
+    U32(Pages<u32>),
 }
 
 /// The separator a closed vocabulary gets, and the width of its tokens in bytes.
@@ -152,17 +153,18 @@ pub struct ShardBuilder<'s> {
 impl<'s> ShardBuilder<'s> {
     /// Starts a shard in the existing, empty directory `dir`.
     pub fn create(store: &'s dyn Store, dir: &Path, tokenizer: &Tokenizer, layout: Layout) -> Result<ShardBuilder<'s>> {
+        let most = crate::suffix::sort::MAX_TOKENS as usize;
         let (stream, separator, dictionary) = match &tokenizer.kind {
             TokenizerKind::Closed(t) => {
                 let (separator, width) = closed_layout(tokenizer, t.vocab());
                 let stream = match width {
-                    1 => Stream::U8(Vec::new()),
-                    2 => Stream::U16(Vec::new()),
-                    _ => Stream::U32(Vec::new()),
+                    1 => Stream::U8(Pages::with_capacity(most)),
+                    2 => Stream::U16(Pages::with_capacity(most)),
+                    _ => Stream::U32(Pages::with_capacity(most)),
                 };
                 (stream, separator, None)
             }
-            TokenizerKind::Open(_) => (Stream::U32(Vec::new()), u32::MAX, Some(HashMap::new())),
+            TokenizerKind::Open(_) => (Stream::U32(Pages::with_capacity(most)), u32::MAX, Some(HashMap::new())),
         };
         Ok(ShardBuilder {
             store,
@@ -215,22 +217,17 @@ impl<'s> ShardBuilder<'s> {
                     document.id, self.separator
                 )));
             }
+            let n = ids.len() + 1;
+            let closed = ids.iter().copied().chain([self.separator]);
             match &mut self.stream {
-                Stream::U8(s) => {
-                    s.extend(ids.iter().map(|&id| id as u8));
-                    s.push(self.separator as u8);
-                }
-                Stream::U16(s) => {
-                    s.extend(ids.iter().map(|&id| id as u16));
-                    s.push(self.separator as u16);
-                }
-                Stream::U32(s) => {
-                    match &numbers {
-                        Some(n) => s.extend(ids.iter().map(|&id| n[id as usize])),
-                        None => s.extend_from_slice(ids),
+                Stream::U8(s) => s.extend(n, closed.map(|id| id as u8))?,
+                Stream::U16(s) => s.extend(n, closed.map(|id| id as u16))?,
+                Stream::U32(s) => match &numbers {
+                    Some(numbers) => {
+                        s.extend(n, ids.iter().map(|&id| numbers[id as usize]).chain([self.separator]))?;
                     }
-                    s.push(self.separator);
-                }
+                    None => s.extend(n, closed)?,
+                },
             }
             self.text_bytes += document.text.len() as u64;
             self.documents.append(document, ids.len() as u64 + 1)?;
@@ -287,7 +284,7 @@ impl<'s> ShardBuilder<'s> {
 
 /// Replaces numbers of first use by ranks in byte order, writes the dictionary, and narrows the stream where it fits two bytes.
 fn number_by_rank(
-    mut stream: Vec<u32>,
+    mut stream: Pages<u32>,
     dictionary: HashMap<String, u32>,
     store: &dyn Store,
     dir: &Path,
@@ -303,7 +300,9 @@ fn number_by_rank(
     terms::write(store, dir, &names)?;
     let rank = |number: u32| ranks.get(number as usize).copied().unwrap_or(count);
     let stream = if count <= u16::MAX as u32 {
-        Stream::U16(stream.par_iter().map(|&n| rank(n) as u16).collect())
+        let mut narrow = Pages::with_capacity(stream.len());
+        narrow.extend(stream.len(), stream.iter().map(|&n| rank(n) as u16))?;
+        Stream::U16(narrow)
     } else {
         stream.par_iter_mut().for_each(|n| *n = rank(*n));
         Stream::U32(stream)

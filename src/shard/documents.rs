@@ -31,8 +31,10 @@ use crate::format::{Array, Kind, Section, SectionWriter, checksum};
 use crate::store::Store;
 
 mod blocks;
+mod cache;
 
 use blocks::Blocks;
+pub use cache::{CacheUse, cache_use};
 
 /// Name of the file of compressed blocks.
 pub const DOCUMENTS_BIN: &str = "documents.bin";
@@ -42,7 +44,8 @@ pub const DOCUMENTS_IDX: &str = "documents.idx";
 pub const BLOCK: usize = 256 << 10;
 
 const LAYOUT: u64 = 1;
-const LEVEL: i32 = 3;
+/// Compresses a third faster than the default level, to 5 % more bytes.
+const LEVEL: i32 = 1;
 
 /// What `documents.idx` keeps of one document.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -110,6 +110,22 @@ enum Held {
     Infinigram(Files),
 }
 
+/// What of an exact index can be held in memory, the part whose bytes save most time first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The search tree, 0.03 bytes a token: read at every step of every query.
+    Top,
+    /// The tokens, one, two or four bytes each: one place for every query of more than 64 bits.
+    Stream,
+    /// The blocks of the suffix array, some 4.4 bytes a token: one group of 256 suffixes a query.
+    Blocks,
+}
+
+impl Part {
+    /// All of them, in the order in which a budget is spent.
+    pub const ALL: [Part; 3] = [Part::Top, Part::Stream, Part::Blocks];
+}
+
 /// The exact index of an opened shard.
 pub struct ExactIndex {
     held: Held,
@@ -191,6 +207,8 @@ impl ExactIndex {
             // Queries land anywhere: reading ahead would only evict what is used.
             section.advise(Access::Random)?;
         }
+        // Every query reads the top level: one page after another would be a cold start of many reads.
+        top.advise(Access::WillNeed)?;
         let meta = shard.suffix;
         let shape = Shape::new(&meta).map_err(|e| Error::corrupt(dir.join(super::SHARD_JSON), 0, e.to_string()))?;
         let held = Held::Fast { stream, blocks: suffix.array()?, top: top.array()?, meta, shape };
@@ -203,6 +221,31 @@ impl ExactIndex {
         }
         .map_err(|e| Error::corrupt(&path, 0, e.to_string()))?;
         Ok(index)
+    }
+
+    /// Copies `part` into memory of its own, in huge pages where the system has them, if that takes at most `budget` bytes, and takes
+    /// them from it. Reads all of the part. Only the fast layout has parts; of the others nothing is copied.
+    pub fn make_resident(&mut self, part: Part, budget: &mut u64) -> Result<()> {
+        let Held::Fast { stream, blocks, top, .. } = &mut self.held else { return Ok(()) };
+        let bytes = match (part, &*stream) {
+            (Part::Top, _) => size_of_val(&**top),
+            (Part::Stream, Stream::U8(s)) => size_of_val(&**s),
+            (Part::Stream, Stream::U16(s)) => size_of_val(&**s),
+            (Part::Stream, Stream::U32(s)) => size_of_val(&**s),
+            (Part::Blocks, _) => blocks.len(),
+        } as u64;
+        let Some(left) = budget.checked_sub(bytes) else { return Ok(()) };
+        match part {
+            Part::Top => *top = top.resident()?,
+            Part::Stream => match stream {
+                Stream::U8(s) => *s = s.resident()?,
+                Stream::U16(s) => *s = s.resident()?,
+                Stream::U32(s) => *s = s.resident()?,
+            },
+            Part::Blocks => *blocks = blocks.resident()?,
+        }
+        *budget = left;
+        Ok(())
     }
 
     /// The token index as a view; costs nothing (some tens of nanoseconds for the compact layout).

@@ -28,7 +28,7 @@ use crate::suffix::layout::SuffixMeta;
 use crate::tokenize::TokenizerSpec;
 
 pub use any_documents::AnyDocuments;
-pub use documents::{Documents, StoredDocument};
+pub use documents::{CacheUse, Documents, StoredDocument, cache_use};
 pub use exact::{ExactIndex, Layout};
 pub use semantic::Semantic;
 pub use terms::Terms;

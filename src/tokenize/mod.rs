@@ -62,10 +62,9 @@ pub trait IdTokenizer: Send + Sync {
     fn encode_spans(&self, text: &str, ids: &mut Vec<u32>, spans: &mut Vec<ByteSpan>) -> Result<()>;
     /// The bytes a token stands for (lossless for byte-level BPE), or `None` for an unknown id.
     fn token_bytes(&self, id: u32) -> Option<Vec<u8>>;
-    /// Bytes of text a token stands for, of tokenizers whose tokens laid end to end are the text: positions in it can then be
-    /// added up instead of tokenizing again. `None` of others, and of an unknown id.
-    fn text_bytes(&self, id: u32) -> Option<usize> {
-        let _ = id;
+    /// Bytes of text that tokens stand for, of tokenizers whose tokens laid end to end are the text: positions in it can then be
+    /// added up instead of tokenizing again. Token `id` has `ends[id] - ends[id - 1]` of them, an unknown id none. `None` of others.
+    fn text_ends(&self) -> Option<&[u32]> {
         None
     }
     /// Number of ids.
@@ -187,6 +186,16 @@ impl Tokenizer {
         };
         spec.check(&found.spec)?;
         Ok(found)
+    }
+
+    /// The original byte range of every token of `text`.
+    pub fn spans(&self, text: &str) -> Result<Vec<ByteSpan>> {
+        let mut spans = Vec::new();
+        match &self.kind {
+            TokenizerKind::Closed(t) => t.encode_spans(text, &mut Vec::new(), &mut spans)?,
+            TokenizerKind::Open(t) => t.terms(text, &mut |_, span| spans.push(span)),
+        }
+        Ok(spans)
     }
 }
 

@@ -19,16 +19,23 @@ def enter(name, packages):
     SCRATCH.mkdir(exist_ok=True)
     if all(importlib.util.find_spec(module) for module in modules):
         return
+    if pathlib.Path(sys.prefix) == SCRATCH / name:
+        return
+    python = environment(name, packages)
+    os.execv(python, [str(python), *sys.argv])
+
+
+def environment(name, packages):
+    """The Python of a virtual environment that has `packages`, made on first use."""
     home = SCRATCH / name
     python = home / "bin" / "python"
-    if pathlib.Path(sys.prefix) == home:
-        return
+    SCRATCH.mkdir(exist_ok=True)
     if not (home / ".complete").exists():
         print(f"installing {' '.join(packages)} into {home}", file=sys.stderr)
         venv.create(home, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
         (home / ".complete").touch()
-    os.execv(python, [str(python), *sys.argv])
+    return python
 
 
 def binary(bench):

@@ -8,6 +8,17 @@ import infini_gram
 import numpy as np
 
 
+def together(*commands):
+    """Runs commands at the same time. CPU seconds of all, KiB of memory that they had at their peaks together."""
+    jobs = [subprocess.Popen(c, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for c in commands]
+    cpu = peak = 0
+    for job in jobs:
+        _, status, used = os.wait4(job.pid, 0)
+        assert status == 0, (job.args, status)
+        cpu, peak = cpu + used.ru_utime + used.ru_stime, peak + used.ru_maxrss
+    return cpu, peak
+
+
 def write(stream, separator, out):
     """Writes tokenized.0 and offset.0 of a stream of documents that each end with `separator`: there they are preceded by an id of ones."""
     out.mkdir(parents=True, exist_ok=True)
@@ -22,7 +33,7 @@ def write(stream, separator, out):
 
 
 def sort(out, shard="0", width=2):
-    """Sorts tokenized.SHARD into table.SHARD, as the package's indexing.py does."""
+    """Sorts tokenized.SHARD into table.SHARD, as the package's indexing.py does. CPU seconds, and KiB at the peak."""
     tool = pathlib.Path(infini_gram.__file__).parent / "rust_indexing"
     os.chmod(tool, 0o755)
     tokens = out / f"tokenized.{shard}"
@@ -36,17 +47,14 @@ def sort(out, shard="0", width=2):
     if size < threads * 200_000:
         threads = 1
     step = size // threads // width * width
-    running = []
-    for i in range(threads):
-        end = size if i == threads - 1 else min((i + 1) * step + 100_000, size)
-        running.append(subprocess.Popen(
-            [tool, "make-part", "--data-file", tokens, "--parts-dir", parts, "--start-byte", str(i * step), "--end-byte",
-             str(end), "--ratio", str(ratio), "--token-width", str(width)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-    for job in running:
-        assert job.wait() == 0, "make-part failed"
+    ends = [size if i == threads - 1 else min((i + 1) * step + 100_000, size) for i in range(threads)]
+    used = [together(*(
+        [tool, "make-part", "--data-file", tokens, "--parts-dir", parts, "--start-byte", str(i * step), "--end-byte", str(end),
+         "--ratio", str(ratio), "--token-width", str(width)] for i, end in enumerate(ends)))]
     shared = ["--ratio", str(ratio), "--token-width", str(width), "--num-threads", str(threads)]
     for command in (["merge", "--data-file", tokens, "--parts-dir", parts, "--merged-dir", merged, "--hacksize", "100000"],
                     ["concat", "--data-file", tokens, "--merged-dir", merged, "--merged-file", out / f"table.{shard}"]):
-        subprocess.run([tool, *command, *shared], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        used.append(together([tool, *command, *shared]))
     for d in (parts, merged):
         shutil.rmtree(d)
+    return sum(cpu for cpu, _ in used), max(peak for _, peak in used)

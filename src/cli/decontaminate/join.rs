@@ -1,61 +1,26 @@
 //! Joining the outputs of the tasks of a divided run.
 //!
-//! Task I of N writes to `OUT/task-I-of-N` what a run writes to `OUT`. Joining writes beside them the report in the order of
-//! the tasks, the summary counted anew over all findings (an item that two tasks found counts once), and the manifest of
-//! all files. Cleaned files stay where their tasks wrote them; the manifest says where.
+//! Task I of N writes to `OUT/task-I-of-N` what a run writes to `OUT`. Joining writes beside them the report (JSON Lines,
+//! Parquet and page) in the order of the tasks, the summary counted anew over all findings (an item that two tasks found counts
+//! once), and the manifest of all files. Cleaned files stay where their tasks wrote them; the manifest says where.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Level, RemovalManifest, Summary, Tally, Totals, summarise, write_json};
-use crate::decontaminate::Protocol;
+use super::{RemovalManifest, Report, Row, Summary, Tally, Totals, summarise};
 use crate::error::{Error, Result};
-
-/// What joining needs of a task's `summary.json`.
-#[derive(serde::Deserialize)]
-struct TaskSummary {
-    documents: u64,
-    text_bytes: u64,
-    dirty_documents: u64,
-    protocols: Vec<String>,
-    benchmarks: Vec<TaskBenchmark>,
-    failed_files: Vec<(PathBuf, String)>,
-    removal: Option<RemovalManifest>,
-}
-
-#[derive(serde::Deserialize)]
-struct TaskBenchmark {
-    benchmark: String,
-    items: usize,
-}
-
-/// What it needs of a row of the report.
-#[derive(serde::Deserialize)]
-struct TaskRow {
-    eval_key: String,
-    eval_instance_index: String,
-    level: Level,
-    verdicts: BTreeMap<String, TaskVerdict>,
-}
-
-#[derive(serde::Deserialize)]
-struct TaskVerdict {
-    level: Level,
-}
 
 /// Name of a task's directory.
 pub fn directory(task: u32, tasks: u32) -> String {
     format!("task-{task:05}-of-{tasks:05}")
 }
 
-/// Joins the tasks below `dir`.
+/// Joins the tasks below `dir`; gives the summary and the gravest rows.
 ///
 /// # Errors
 /// [`Error::Invalid`] when there is no task, one is missing or not finished, tasks differ in what they checked against, or
 /// `dir` holds a joined report already; [`Error::Io`].
-pub fn join(dir: &Path) -> Result<Summary> {
+pub(super) fn join(dir: &Path) -> Result<(Summary, Vec<Row>)> {
     let report = dir.join("report.jsonl");
     if report.exists() {
         return Err(Error::invalid_hint(
@@ -74,14 +39,14 @@ pub fn join(dir: &Path) -> Result<Summary> {
             ),
             _ => Error::io(&path, "read")(e),
         })?;
-        let summary: TaskSummary = serde_json::from_slice(&bytes)
+        let summary: Summary = serde_json::from_slice(&bytes)
             .map_err(|e| Error::invalid(format!("{}: not a summary: {e}", path.display())))?;
         summaries.push(summary);
     }
-    let items = |s: &TaskSummary| -> BTreeMap<String, usize> {
+    let items = |s: &Summary| -> BTreeMap<String, usize> {
         s.benchmarks.iter().map(|b| (b.benchmark.clone(), b.items)).collect()
     };
-    let alike = |s: &TaskSummary| {
+    let alike = |s: &Summary| {
         items(s) == items(&summaries[0])
             && s.protocols == summaries[0].protocols
             && s.removal.is_some() == summaries[0].removal.is_some()
@@ -92,26 +57,42 @@ pub fn join(dir: &Path) -> Result<Summary> {
             "all tasks need the same reference, protocols and removal",
         ));
     }
-    let protocols = Protocol::parse_list(&summaries[0].protocols.join(","))?;
+    let protocols = summaries[0].protocols.clone();
     let of_benchmark = items(&summaries[0]);
-    let tally = join_reports(&tasks, &report)?;
+    let mut tally = Tally::default();
+    let mut written = Report::new(Some(dir), false, &protocols)?;
+    let rows = tasks.iter().map(|task| super::report::rows(&task.join("report.jsonl")));
+    let copied = rows.collect::<Result<Vec<_>>>().and_then(|rows| {
+        rows.into_iter().flatten().try_for_each(|row| {
+            let row = row?;
+            tally.add(&row);
+            written.row(&row)
+        })
+    });
+    if let Err(e) = copied {
+        // No half of a report is left that a second try would have to be told of.
+        for name in ["report.jsonl", "report.parquet"] {
+            let _ = std::fs::remove_file(dir.join(name));
+        }
+        return Err(e);
+    }
     let mut totals = Totals::default();
     let mut removal = summaries[0].removal.is_some().then(RemovalManifest::default);
     for s in summaries {
         totals.documents += s.documents;
         totals.text_bytes += s.text_bytes;
-        totals.dirty_documents += s.dirty_documents;
+        for (protocol, n) in s.dirty_documents_by_protocol {
+            *totals.dirty_documents.entry(protocol).or_default() += n;
+        }
         totals.failed.extend(s.failed_files);
         if let (Some(all), Some(task)) = (&mut removal, s.removal) {
             task.files.into_iter().for_each(|file| all.add(file));
+            all.failed.extend(task.failed);
         }
     }
     let summary = summarise(of_benchmark, &protocols, totals, tally, removal);
-    write_json(&dir.join("summary.json"), &summary)?;
-    if let Some(m) = &summary.removal {
-        write_json(&dir.join("manifest.json"), m)?;
-    }
-    Ok(summary)
+    let worst = written.finish(&summary)?;
+    Ok((summary, worst))
 }
 
 /// The directories of all tasks, in order.
@@ -147,40 +128,4 @@ fn tasks(dir: &Path) -> Result<Vec<PathBuf>> {
         ));
     }
     Ok((0..of).map(|task| dir.join(directory(task, of))).collect())
-}
-
-/// Writes the rows of all tasks to `report`, whole or not at all, and counts them.
-fn join_reports(tasks: &[PathBuf], report: &Path) -> Result<Tally> {
-    let mut tally = Tally::default();
-    let directory = report.parent().unwrap_or(Path::new("."));
-    let temporary = tempfile::NamedTempFile::new_in(directory).map_err(Error::io(report, "create"))?;
-    let mut out = BufWriter::new(temporary.as_file());
-    for task in tasks {
-        let path = task.join("report.jsonl");
-        let mut lines = BufReader::new(File::open(&path).map_err(Error::io(&path, "open"))?);
-        let (mut line, mut number) = (Vec::new(), 0);
-        loop {
-            line.clear();
-            if lines.read_until(b'\n', &mut line).map_err(Error::io(&path, "read"))? == 0 {
-                break;
-            }
-            number += 1;
-            let row: TaskRow = serde_json::from_slice(&line).map_err(|e| Error::Record {
-                path: path.clone(),
-                line: number,
-                byte: 0,
-                what: format!("not a row of a report: {e}"),
-            })?;
-            let verdicts = row.verdicts.iter().filter_map(|(name, v)| {
-                let known = Protocol::ALL.into_iter().find(|p| p.name() == name)?;
-                Some((known.name(), v.level))
-            });
-            tally.finding((row.eval_key, row.eval_instance_index), row.level, verdicts);
-            out.write_all(&line).map_err(Error::io(report, "write"))?;
-        }
-    }
-    out.flush().map_err(Error::io(report, "write"))?;
-    drop(out);
-    temporary.persist_noclobber(report).map_err(|e| Error::io(report, "rename to")(e.error))?;
-    Ok(tally)
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{Gpt3, Level, Parameters, Protocol, Verdict};
-use crate::decontaminate::{Detector, Settings};
+use crate::decontaminate::{Detector, Occurrences, Settings};
 use crate::reference::{EvalItem, ReferenceIndex, ReferenceSet};
 
 /// Made-up words by number: three letters each, none twice.
@@ -36,7 +36,7 @@ fn judge_line(protocol: Protocol, item: &EvalItem, line: &str, set: &[&str], fre
     let settings = Settings { protocols: vec![protocol], parameters, keep_clean: true };
     let mut detector = Detector::new(Arc::new(index), settings).unwrap();
     if let Some(n) = frequency {
-        detector = detector.with_frequency(Box::new(move |_| n));
+        detector = detector.with_frequency(Box::new(move |_, _| Occurrences { count: n, documents: n }));
     }
     let document = format!("zza zzb zzc zzd\n{line}\nzze zzf zzg zzh");
     let found = detector.text(&document).unwrap();

@@ -1,7 +1,13 @@
-//! `decontaminate` and `reference` as a user runs them: compiled references, divided runs, spans, both directions, and the
-//! defects other tools have.
+//! `decontaminate` and `reference` as a user runs them: compiled references, divided runs, spans and both directions here; what is
+//! reported, reviews and studies, failures, and the defects other tools have, in files of their own.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod defects;
+mod failures;
+mod peers;
+mod report;
+mod review;
 
 use std::fs;
 use std::path::Path;
@@ -194,118 +200,58 @@ fn a_record_that_is_nothing_but_the_item_is_removed_and_every_format_can_be_cut(
     assert_eq!(text, format!("{}\n\n{}\n", filler(3), filler(4)));
 }
 
-#[test]
-fn files_with_the_same_base_name_lose_their_own_rows() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    two_parts(dir);
-    succeed(dir, &[&RUN[..], &["--remove", "document", "--out", "out"]].concat());
-    let kept = |path: &str| -> Vec<u64> {
-        let text = fs::read_to_string(dir.join(path)).unwrap();
-        rows(&text).iter().map(|r| r["n"].as_u64().unwrap()).collect()
-    };
-    assert_eq!(kept("out/corpus/a/part-0.jsonl"), [0, 1, 2, 4, 5, 6, 7, 8, 9]);
-    assert_eq!(kept("out/corpus/b/part-0.jsonl"), [0, 1, 2, 4, 5, 6, 8, 9]);
-}
-
-/// Levels of the protocols for the only finding in a document.
-fn verdicts(dir: &Path, text: &str, more: &[&str]) -> Value {
-    corpus(&dir.join("one/x.jsonl"), &[text.to_string()]);
-    let base =
-        ["decontaminate", "--reference", "items.jsonl", "--corpus", "one", "--protocol", "all", "--format", "jsonl"];
-    let found = rows(&succeed(dir, &[&base[..], more].concat()));
-    let of = |id: &str| found.iter().find(|r| r["eval_instance_index"] == id).map(|r| r["verdicts"].clone());
-    of("ferry").or_else(|| of("clock")).unwrap_or(Value::Null)
-}
-
-#[test]
-fn what_other_tools_miss_or_flag_wrongly() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    items(dir);
-    let around = |text: &str| format!("{}\n\n{text}\n\n{}", filler(1), filler(2));
-    // A verbatim question is hidden behind decon's weighted sum, .75 below .8.
-    let found = verdicts(dir, &around(FERRY), &[]);
-    assert_eq!((&found["decon"]["level"], &found["priorart"]["level"]), (&"clean".into(), &"dirty".into()));
-    // Changed quotation marks, dashes and spaces.
-    let unicode = CLOCK.replace('\'', "’").replace(", ", "，").replacen(' ', "\u{a0}", 5);
-    assert_eq!(verdicts(dir, &around(&unicode), &[])["priorart"]["level"], "dirty");
-    // Comment prefixes and soft wraps.
-    let wrapped: Vec<String> =
-        FERRY.split(' ').collect::<Vec<_>>().chunks(5).map(|l| format!("// {}", l.join(" "))).collect();
-    assert_eq!(verdicts(dir, &around(&wrapped.join("\n")), &[])["priorart"]["level"], "dirty");
-    // The answer is a component of its own.
-    let answer = "Twenty-eight crates were delivered, because forty left the island harbour and only twelve of them came back empty that evening.";
-    let found = verdicts(dir, &around(answer), &[]);
-    assert_eq!((&found["decon"]["level"], &found["priorart"]["level"]), (&"clean".into(), &"dirty".into()));
-    // An item in hundreds of documents is found in every one of them, with frequencies from an index too.
-    let many: Vec<String> = (0..300).map(|i| format!("{} {FERRY} {}", filler(i), filler(i + 1))).collect();
-    corpus(&dir.join("many/x.jsonl"), &many);
-    succeed(dir, &["-q", "build", "--index", "many.idx", "many"]);
-    let widely = ["decontaminate", "--reference", "items.jsonl", "--corpus", "many", "--index", "many.idx"];
-    let summary = value(&succeed(dir, &[&widely[..], &["--protocol", "priorart,gpt3", "--format", "json"]].concat()));
-    assert_eq!(summary["dirty_documents"], 300);
-    assert_eq!(
-        summary["benchmarks"][0]["dirty_by_protocol"],
-        json!({"priorart": 1, "gpt3": 0}),
-        "more than ten matches"
-    );
-    // Trivial lines are no paragraphs of the item, and rows of numbers no answer.
-    let trivial = "import os\n\n---\n{\n}\nA.\nB.\nAnswer:\n0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
-    assert_eq!(verdicts(dir, trivial, &["--set", "dolma.words=8"]), Value::Null);
-    // An empty result says so.
-    let told = succeed(dir, &["decontaminate", "--reference", "items.jsonl", "--corpus", "one"]);
-    assert!(told.contains("0 documents contain at least one dirty item"), "{told}");
-}
-
-#[test]
-fn an_unreadable_file_loses_nothing_of_the_others() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    two_parts(dir);
-    fs::write(dir.join("in/a/part-1.jsonl.zst"), b"this is not zstd").unwrap();
-    let ended = run(dir, &[&RUN[..], &["--out", "out"]].concat());
-    assert_eq!(ended.code, Some(2), "{}", ended.err);
-    assert!(ended.err.contains("part-1.jsonl.zst"), "{}", ended.err);
-    assert_eq!(rows(&fs::read_to_string(dir.join("out/report.jsonl")).unwrap()).len(), 4);
-}
-
-/// Findings by document and item, with every protocol's level.
-fn levels(report: &str) -> Vec<(String, String, String)> {
-    let mut out: Vec<_> = rows(report)
-        .iter()
-        .map(|r| {
-            let verdicts = r["verdicts"].as_object().unwrap();
-            let levels: Vec<String> =
-                verdicts.iter().map(|(p, v)| format!("{p} {} {}", v["level"], v["score"])).collect();
-            let item = format!("{}/{}", r["eval_key"], r["eval_instance_index"]);
-            (r["document_id"].to_string(), item, levels.join(" "))
-        })
-        .collect();
-    out.sort();
-    out
-}
-
-#[test]
-fn an_index_and_its_files_give_the_same_verdicts() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    let (reference, corpus) = match std::env::var_os("PRIORART_DATA") {
-        Some(data) => {
-            let planted = Path::new(&data).join("planted");
-            (planted.join("references"), planted.join("corpus/b/part-0.jsonl.zst"))
-        }
-        None => {
-            println!("skipped on planted data: PRIORART_DATA is not set");
-            two_parts(dir);
-            (dir.join("items.jsonl"), dir.join("in/b/part-0.jsonl"))
-        }
-    };
-    let (reference, corpus) = (reference.to_str().unwrap(), corpus.to_str().unwrap());
-    succeed(dir, &["-q", "build", "--index", "idx", corpus]);
+/// The findings of both directions, and how many documents were judged: the same of each.
+fn both_directions(dir: &Path, reference: &str, corpus: &[&str]) -> (Vec<Value>, u64) {
+    succeed(dir, &[&["-q", "build", "--index", "idx"], corpus].concat());
+    // gpt3 asks how often its n-grams occur, which a corpus without an index cannot tell.
     let base = ["-q", "--format", "jsonl", "decontaminate", "--protocol", "all", "--reference", reference];
-    let streamed = levels(&succeed(dir, &[&base[..], &["--set", "gpt3.most_matches=0", "--corpus", corpus]].concat()));
-    let indexed = levels(&succeed(dir, &[&base[..], &["--set", "gpt3.most_matches=0", "--index", "idx"]].concat()));
-    assert!(streamed.len() >= 3, "{}", streamed.len());
-    assert_eq!(streamed, indexed);
+    let files = [&base[..], &["--corpus"], corpus, &["--index", "idx"]].concat();
+    let streamed = succeed(dir, &files);
+    let indexed = succeed(dir, &[&base[..], &["--index", "idx"]].concat());
+    let judged = |arguments: &[&str]| {
+        let arguments: Vec<&str> = arguments.iter().map(|&a| if a == "jsonl" { "json" } else { a }).collect();
+        value(&succeed(dir, &arguments))["documents"].as_u64().unwrap()
+    };
+    let documents = judged(&files);
+    assert_eq!(documents, judged(&[&base[..], &["--index", "idx"]].concat()));
+    let sorted = |report: &str| {
+        let mut rows = rows(report);
+        rows.sort_by_key(|r| {
+            (r["document_id"].to_string(), r["eval_key"].to_string(), r["eval_instance_index"].to_string())
+        });
+        rows
+    };
+    let (streamed, indexed) = (sorted(&streamed), sorted(&indexed));
+    assert_eq!(streamed.len(), indexed.len());
+    // Everything but nothing: texts, spans, scores, frequencies, places.
+    for (a, b) in streamed.iter().zip(&indexed) {
+        assert_eq!(a, b);
+    }
+    (streamed, documents)
+}
+
+#[test]
+fn an_index_and_its_files_give_the_same_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    two_parts(dir);
+    let (found, documents) = both_directions(dir, "items.jsonl", &["in/a", "in/b"]);
+    assert_eq!((found.len(), documents), (4, 20));
+}
+
+#[test]
+fn both_directions_agree_on_planted_leaks() {
+    let Some(data) = std::env::var_os("PRIORART_DATA") else {
+        println!("skipped: PRIORART_DATA is not set");
+        return;
+    };
+    let planted = Path::new(&data).join("planted");
+    let place = |name: &str| planted.join(name).to_str().unwrap().to_string();
+    // One file of four; all of them with PRIORART_LONG.
+    let whole = std::env::var_os("PRIORART_LONG").is_some();
+    let corpus = place(if whole { "corpus" } else { "corpus/b/part-0.jsonl.zst" });
+    let dir = tempfile::tempdir().unwrap();
+    let (found, documents) = both_directions(dir.path(), &place("references"), &[&corpus]);
+    assert_eq!(documents, if whole { 4580 } else { 1145 });
+    assert!(found.len() > documents as usize / 10, "{}", found.len());
 }
