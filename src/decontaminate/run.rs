@@ -275,7 +275,20 @@ fn rows(detector: &Detector, document: &Document, findings: Vec<Finding>) -> Res
             let name = |o: &crate::reference::Origin| format!("{}/{}", o.benchmark, o.id);
             let origin = meta.origins.first().cloned().unwrap_or_default();
             let strongest = f.evidence.components.iter().max_by(|a, b| a.matched_weight.total_cmp(&b.matched_weight));
-            let bytes = strongest.map_or(0..0, |c| c.document.clone());
+            // What only a column has found is shown where the column has found it, beside the component it says again.
+            let lexical = f.verdicts.iter().any(|(p, v)| !Protocol::COLUMNS.contains(p) && v.level > Level::Clean);
+            let meaning = f.evidence.primitives.semantic.iter().chain(&f.evidence.primitives.code);
+            let meaning = meaning.max_by(|a, b| a.confidence.total_cmp(&b.confidence)).filter(|_| !lexical);
+            let bytes = match meaning {
+                Some(m) => m.place.clone(),
+                None => strongest.map_or(0..0, |c| c.document.clone()),
+            };
+            let said = |m: &super::semantic::Meaning| {
+                index
+                    .components(f.item)
+                    .find(|c| c.kind == m.component)
+                    .map_or_else(String::new, |c| c.text.to_string())
+            };
             Ok(Row {
                 training_file: document.path.clone(),
                 training_line: document.record,
@@ -317,7 +330,10 @@ fn rows(detector: &Detector, document: &Document, findings: Vec<Finding>) -> Res
                 label: detector.labels().and_then(|labels| labels.of(&hash, &meta.origins)),
                 training_text: document.text.get(bytes.clone()).unwrap_or_default().to_string(),
                 training_bytes: [bytes.start, bytes.end],
-                eval_text: strongest.map_or_else(String::new, |c| index.component(c.component).text.to_string()),
+                eval_text: match meaning {
+                    Some(m) => said(m),
+                    None => strongest.map_or_else(String::new, |c| index.component(c.component).text.to_string()),
+                },
             })
         })
         .collect()

@@ -22,7 +22,7 @@ mod item;
 mod mapping;
 mod read;
 mod source;
-mod weight;
+pub(crate) mod weight;
 pub mod words;
 
 pub use index::{Component, ItemMeta, NUMBER, Posting, ReferenceIndex, SEED, SHORT_START, folded, seed_hash};
