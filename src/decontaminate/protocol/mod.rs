@@ -104,7 +104,7 @@ impl Protocol {
             }
             let known = Protocol::named(name);
             let known = known.ok_or_else(|| {
-                let names: Vec<&str> = Protocol::ALL.iter().map(|p| p.name()).collect();
+                let names: Vec<&str> = Protocol::ALL.iter().chain(&Protocol::COLUMNS).map(|p| p.name()).collect();
                 Error::invalid_hint(format!("unknown protocol `{name}`"), format!("use {} or all", names.join(", ")))
             })?;
             if !out.contains(&known) {
