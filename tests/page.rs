@@ -114,19 +114,7 @@ fn the_page_works_in_a_browser() {
     priorart(&build, dir);
     if semantic {
         priorart(
-            &[
-                "calibrate",
-                "--index",
-                "small",
-                "--human",
-                "human.jsonl",
-                "--windows",
-                "25",
-                "--probes",
-                "0",
-                "--out",
-                "human.json",
-            ],
+            &["calibrate", "--index", "small", "--human", "human.jsonl", "--windows", "25", "--out", "human.json"],
             dir,
         );
     }

@@ -66,7 +66,7 @@ fn an_index_is_taken_over_and_extended() {
     refused(&["import", "infini-gram", "a", "--index", "other", "--tokenizer", "words"], "words");
     refused(
         &["import", "infini-gram", "a", "--index", "other", "--tokenizer", "bytes", "--token-width", "4"],
-        "do not fit",
+        "4-byte tokens",
     );
     assert!(!dir.join("other/manifest.json").exists());
 }

@@ -12,7 +12,7 @@ pub fn sieve(share: f32, weight: f32, norm: f32) -> f32 {
 }
 
 /// Constant, share, ln weight, ln norm, share · ln norm.
-pub const SIEVE: [f32; 5] = [-11.94, 10.443, 5.255, -2.134, 2.756];
+pub const SIEVE: [f32; 5] = [-6.850, -14.569, 4.447, -3.992, 7.350];
 
 /// Logit from which the sieve lets a stretch through.
 pub const SIEVE_LEAST: f32 = 0.0;
@@ -26,7 +26,7 @@ pub fn structure(share: f32, matched: u32) -> f32 {
 }
 
 /// Constant, share, ln matched shingles.
-pub const STRUCTURE: [f32; 3] = [-16.0, 14.0, 2.5];
+pub const STRUCTURE: [f32; 3] = [-7.4708, 13.3664, 0.0055];
 
 /// Coefficients of one column's rule; see `measure.rs` for what each weighs.
 #[derive(Debug, Clone, Copy)]
@@ -36,10 +36,52 @@ pub struct Rule {
 }
 
 /// The semantic column's.
-pub const SEMANTIC: Rule = Rule { constant: 0.0, weights: [0.0; FEATURES] };
+pub const SEMANTIC: Rule = Rule {
+    constant: -16.1322,
+    weights: [
+        12.1299, // cosine
+        12.0501, // maxsim of the item
+        0.6392,  // maxsim of the window
+        8.6225,  // margin
+        -0.4487, // z of the item
+        0.0257,  // z of the window
+        -1.0627, // recall
+        -2.6716, // precision
+        -1.1891, // numbers of the item missing
+        -1.3169, // numbers of the window missing
+        3.6627,  // numbers shared
+        -1.9519, // names missing
+        1.0267,  // log terms of the item
+        -0.8443, // log length ratio
+        -2.2228, // cosine x log terms
+        -0.9246, // recall x log terms
+        3.3984,  // weakest token
+    ],
+};
 
 /// The code column's, for problems restated with a program.
-pub const CODE: Rule = Rule { constant: 0.0, weights: [0.0; FEATURES] };
+pub const CODE: Rule = Rule {
+    constant: -15.1668,
+    weights: [
+        10.4534,  // cosine
+        5.9431,   // maxsim of the item
+        20.5784,  // maxsim of the window
+        7.9817,   // margin
+        -0.3888,  // z of the item
+        -0.3479,  // z of the window
+        -3.1343,  // recall
+        -6.9753,  // precision
+        -2.1058,  // numbers of the item missing
+        -0.8412,  // numbers of the window missing
+        2.0667,   // numbers shared
+        0.4351,   // names missing
+        -0.2151,  // log terms of the item
+        2.7633,   // log length ratio
+        1.5838,   // cosine x log terms
+        3.2962,   // recall x log terms
+        -22.5742, // weakest token
+    ],
+};
 
 impl Rule {
     /// Probability that the window says what the item says.
