@@ -28,7 +28,7 @@ use crate::error::Result;
 pub use bad::{BadRecord, BadRecords};
 pub use discover::{discover, kind_of};
 pub use documents::Documents;
-pub(crate) use parquet::not_written;
+pub(crate) use parquet::{not_written, survive};
 pub use writer::{CorpusWriter, Written};
 
 /// The longest record (JSON line or text file) that is read, in bytes: what a record may hold in memory.
@@ -42,7 +42,9 @@ pub const MAX_RECORD_BYTES: usize = 1 << 30;
 pub fn open(file: &SourceFile, options: &ReadOptions) -> Result<Box<dyn CorpusReader>> {
     Ok(match file.kind {
         FileKind::Jsonl | FileKind::JsonlGz | FileKind::JsonlZst => Box::new(jsonl::JsonlReader::open(file, options)?),
-        FileKind::Parquet => Box::new(parquet::ParquetReader::open(file, options)?),
+        FileKind::Parquet => {
+            Box::new(parquet::survive(&file.path, || parquet::ParquetReader::open(file, options))?)
+        }
         FileKind::Text => Box::new(text::TextReader::open(file)?),
     })
 }

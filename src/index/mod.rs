@@ -12,10 +12,13 @@
 //! ```
 
 pub mod build;
+pub mod deep;
+pub mod erasure;
 mod generations;
 mod manifest;
 mod publish;
 pub mod remove;
+pub mod rewrite;
 mod snapshot;
 pub mod spaces;
 

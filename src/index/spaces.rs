@@ -6,9 +6,10 @@
 //!
 //! Opening maps the vectors and reads the ids into memory (their bytes, and some 50 more each).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{IndexDir, Manifest, PartEntry};
+use super::publish::SPACES;
+use super::{IndexDir, Manifest, PartEntry, Snapshot, Transaction};
 use crate::ann::flat::FlatWriter;
 use crate::ann::{Hit, Indexed, SearchParams, Source, VectorIndex, VectorSettings, normalize};
 use crate::error::{Error, Result};
@@ -102,14 +103,28 @@ pub fn import(
             }
         }
     })?;
-    let Some((writer, dim)) = writer else { return Err(Error::invalid("there are no vectors to import")) };
+    let Some((writer, _)) = writer else { return Err(Error::invalid("there are no vectors to import")) };
     writer.finish()?;
+    next.spaces.push(finish(&tx, id, name, &ids, unit, settings)?);
+    tx.publish(next)
+}
+
+/// Builds the vector index of a space whose vectors are written, writes its other files and returns its entry.
+fn finish(
+    tx: &Transaction,
+    id: String,
+    name: &str,
+    ids: &str,
+    unit: bool,
+    settings: &VectorSettings,
+) -> Result<PartEntry> {
+    let path = tx.tmp().join(SPACES).join(&id);
     let flat = crate::ann::FlatIndex::open(&path.join(VECTORS_BIN))?;
-    let built = settings.resolve(flat.len() as u64, dim);
+    let (rows, dim) = (flat.len() as u64, flat.dim());
+    let built = settings.resolve(rows, dim);
     built.build(&Source::Flat(&flat), &path.join(ANN_BIN))?;
     let store = tx.store();
     store.write_file(&path.join(IDS_TXT), ids.as_bytes())?;
-    let rows = flat.len() as u64;
     let meta = SpaceMeta { name: name.into(), rows, dim, normalized: unit, vector_index: built };
     let json = serde_json::to_vec_pretty(&meta).map_err(|e| Error::invalid(format!("space: {e}")))?;
     store.write_file(&path.join(SPACE_JSON), &json)?;
@@ -122,8 +137,55 @@ pub fn import(
     ] {
         entry.extra.insert(field.into(), value);
     }
-    next.spaces.push(entry);
-    tx.publish(next)
+    Ok(entry)
+}
+
+/// Ids that only removed documents have: rows of a space with such an id are hidden.
+pub fn removed_ids(snapshot: &Snapshot) -> Result<HashSet<String>> {
+    let mut ids = HashSet::new();
+    for (number, shard) in snapshot.shards.iter().enumerate() {
+        for removal in &snapshot.removals {
+            for document in removal.documents.documents(number) {
+                ids.insert(shard.documents.id(document)?);
+            }
+        }
+    }
+    let mut gone = HashSet::new();
+    for id in ids {
+        if snapshot.find_id(&id)?.is_empty() {
+            gone.insert(id);
+        }
+    }
+    Ok(gone)
+}
+
+/// Writes the spaces of `next` that have rows named in `ids` again without them. A space of nothing else is dropped.
+pub(super) fn without(tx: &mut Transaction, next: &mut Manifest, dir: &IndexDir, ids: &HashSet<String>) -> Result<()> {
+    for part in std::mem::take(&mut next.spaces) {
+        let space = Space::open_part(dir, &part)?;
+        let keep: Vec<u32> = (0..).zip(&space.ids).filter(|(_, id)| !ids.contains(*id)).map(|(row, _)| row).collect();
+        if keep.len() == space.ids.len() {
+            next.spaces.push(part);
+            continue;
+        }
+        if keep.is_empty() {
+            continue;
+        }
+        let id = tx.next_id();
+        let path = tx.new_space_dir(&id)?;
+        let flat = space.vectors.flat();
+        let mut out = FlatWriter::create(&path.join(VECTORS_BIN), space.meta.dim, flat.element())?;
+        let mut lines = String::new();
+        for &row in &keep {
+            out.copy(flat, row)?;
+            lines.push_str(&space.ids[row as usize]);
+            lines.push('\n');
+        }
+        out.finish()?;
+        let settings = &space.meta.vector_index;
+        next.spaces.push(finish(tx, id, &space.meta.name, &lines, space.meta.normalized, settings)?);
+    }
+    Ok(())
 }
 
 /// The name that a space's part of the manifest tells.
@@ -138,6 +200,7 @@ pub struct Space {
     pub ids: Vec<String>,
     pub vectors: Indexed,
     rows: HashMap<String, u32>,
+    hidden: HashSet<u32>,
 }
 
 /// A row near a query.
@@ -159,6 +222,10 @@ impl Space {
             };
             return Err(Error::invalid_hint(format!("the index has no space named {name:?}"), hint));
         };
+        Space::open_part(dir, part)
+    }
+
+    fn open_part(dir: &IndexDir, part: &PartEntry) -> Result<Space> {
         let path = dir.space_dir(&part.id);
         let read = |file: &str| -> Result<(std::path::PathBuf, Vec<u8>)> {
             let path = path.join(file);
@@ -176,7 +243,20 @@ impl Space {
             return Err(Error::corrupt(&txt, 0, format!("{} ids for {} vectors", ids.len(), vectors.len())));
         }
         let rows = ids.iter().cloned().zip(0..).collect();
-        Ok(Space { meta, ids, vectors, rows })
+        Ok(Space { meta, ids, vectors, rows, hidden: HashSet::new() })
+    }
+
+    /// Opens the space `name` of a snapshot; rows whose ids only removed documents have are hidden.
+    pub fn of(snapshot: &Snapshot, name: &str) -> Result<Space> {
+        let mut space = Space::open(&snapshot.dir, &snapshot.manifest, name)?;
+        let gone = removed_ids(snapshot)?;
+        space.hidden = gone.iter().filter_map(|id| space.rows.remove(id)).collect();
+        Ok(space)
+    }
+
+    /// Whether a row is hidden, because its document was removed.
+    pub fn is_hidden(&self, row: u32) -> bool {
+        self.hidden.contains(&row)
     }
 
     /// The row with this id.
@@ -212,8 +292,9 @@ impl Space {
             }
         }
         let index = self.vectors.searcher(exact);
-        let keep = |row: u32| Some(row) != own;
-        let keep: Option<crate::ann::Keep> = if own.is_some() { Some(&keep) } else { None };
+        let keep = |row: u32| Some(row) != own && !self.is_hidden(row);
+        let filtered = own.is_some() || !self.hidden.is_empty();
+        let keep: Option<crate::ann::Keep> = if filtered { Some(&keep) } else { None };
         let found = match at_least {
             Some(least) => index.within(&queries, least, params, keep)?,
             None => index.search(&queries, k, params, keep)?,
