@@ -42,9 +42,7 @@ pub const MAX_RECORD_BYTES: usize = 1 << 30;
 pub fn open(file: &SourceFile, options: &ReadOptions) -> Result<Box<dyn CorpusReader>> {
     Ok(match file.kind {
         FileKind::Jsonl | FileKind::JsonlGz | FileKind::JsonlZst => Box::new(jsonl::JsonlReader::open(file, options)?),
-        FileKind::Parquet => {
-            Box::new(parquet::survive(&file.path, || parquet::ParquetReader::open(file, options))?)
-        }
+        FileKind::Parquet => Box::new(parquet::survive(&file.path, || parquet::ParquetReader::open(file, options))?),
         FileKind::Text => Box::new(text::TextReader::open(file)?),
     })
 }

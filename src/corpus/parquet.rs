@@ -326,8 +326,10 @@ impl CorpusReader for ParquetReader {
             return Ok(false);
         }
         if self.batch_left == 0 {
-            let path = self.file.path.clone();
-            match survive(&path, || self.refill()) {
+            // As in `survive`.
+            let refilled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.refill()))
+                .unwrap_or_else(|_| Err(ParquetError::General("its structure contradicts itself".into())));
+            match refilled {
                 Ok(true) => {}
                 Ok(false) => {
                     self.ended = true;
