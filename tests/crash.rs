@@ -335,7 +335,7 @@ fn a_failed_operation_loses_nothing() {
     let (operations, _) = run(None);
     let (mut walked, mut reported) = (0, 0);
     for at in (0..operations).step_by(stride) {
-        let kind = if at / stride % 2 == 0 { ErrorKind::StorageFull } else { ErrorKind::PermissionDenied };
+        let kind = if (at / stride).is_multiple_of(2) { ErrorKind::StorageFull } else { ErrorKind::PermissionDenied };
         walked += 1;
         reported += usize::from(run(Some((at, kind))).1);
     }
