@@ -100,7 +100,7 @@ fn main() -> anyhow::Result<()> {
         time(&ngrams(5, 5000), &mut |q| sum += index.positions(q, 1).len() as u64)
     );
     for n in [1, 3] {
-        let shown = time(&ngrams(n, 500), &mut |q| sum += index.next_tokens(index.interval(q)).len() as u64);
+        let shown = time(&ngrams(n, 500), &mut |q| sum += index.followers(index.rows(q)).len() as u64);
         println!("{:<38} {shown}", format!("next tokens n={n}"));
     }
     println!(

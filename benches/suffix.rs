@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use priorart::format::Pages;
 use priorart::suffix::layout::{self, SuffixMeta};
 use priorart::suffix::{SuffixView, sort};
 use rand::{Rng, SeedableRng};
@@ -39,12 +40,32 @@ fn main() -> anyhow::Result<()> {
     println!("bytes/token {:.3} ({meta:?})", bytes as f64 / stream.len() as f64);
     drop(sa);
     let view = SuffixView::new(&stream, &blocks, &top, meta)?;
+    println!("\nsmall pages");
+    queries(&view, sep);
+    let (in_pages, blocks, top) = (pages(&stream)?, pages(&blocks)?, pages(&top)?);
+    println!("\nhuge pages");
+    queries(&SuffixView::new(&in_pages, &blocks, &top, meta)?, sep);
+    Ok(())
+}
+
+/// A copy in huge pages.
+fn pages<T: bytemuck::Pod>(items: &[T]) -> anyhow::Result<Pages<T>> {
+    let mut out = Pages::with_capacity(items.len());
+    out.extend(items.len(), items.iter().copied())?;
+    Ok(out)
+}
+
+fn queries(view: &SuffixView<u16>, sep: u32) {
+    let stream = view.tokens();
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-    println!("{:>4} {:>10} {:>10} {:>10} {:>10}", "n", "p50 ns", "p99 ns", "batch ns", "mean count");
+    println!(
+        "{:>4} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "n", "p50 ns", "p99 ns", "batch ns", "sorted ns", "mean count"
+    );
     for n in [1usize, 2, 3, 4, 5, 8, 13, 20] {
         // Copied, so that reading the query is not one more miss of the stream.
         let mut ids: Vec<u16> = Vec::new();
-        while ids.len() < 20_000 * n {
+        while ids.len() < 100_000 * n {
             let at = rng.random_range(0..stream.len() - n);
             let q = &stream[at..at + n];
             if !q.contains(&(sep as u16)) {
@@ -64,8 +85,14 @@ fn main() -> anyhow::Result<()> {
         let batch: usize = view.intervals(&queries).iter().map(|r| r.len()).sum();
         let each = t.elapsed().as_nanos() as f64 / queries.len() as f64;
         assert_eq!(batch, total);
+        let mut sorted = queries.clone();
+        sorted.sort_unstable();
+        let t = Instant::now();
+        let batch: usize = view.intervals(&sorted).iter().map(|r| r.len()).sum();
+        let in_order = t.elapsed().as_nanos() as f64 / queries.len() as f64;
+        assert_eq!(batch, total);
         println!(
-            "{n:>4} {:>10} {:>10} {each:>10.0} {:>10.1}",
+            "{n:>4} {:>10} {:>10} {each:>10.0} {in_order:>10.0} {:>10.1}",
             times[times.len() / 2],
             times[times.len() * 99 / 100],
             total as f64 / queries.len() as f64
@@ -116,7 +143,6 @@ fn main() -> anyhow::Result<()> {
     }
     times.sort_by(f64::total_cmp);
     println!("trace 500: p50 {:.0} p95 {:.0} µs, {} maximal spans a text", times[100], times[190], spans / 200);
-    Ok(())
 }
 
 /// Seconds that the production sorter and the `suffix` crate take on real text made of letters, and on copies of one part of it: the
@@ -137,7 +163,7 @@ fn sorters(stream: &[u16]) -> anyhow::Result<()> {
         let start = Instant::now();
         let theirs = suffix::SuffixTable::new(&text);
         let baseline = start.elapsed().as_secs_f64();
-        assert_eq!(ours, theirs.table());
+        assert_eq!(&*ours, theirs.table());
         println!("{what:>22} {:>10} {libsais:>10.3} {baseline:>10.3}", text.len());
     }
     Ok(())

@@ -1,32 +1,19 @@
 //! The ColBERT encoder against PyTorch, on a tiny checkpoint made from a seed (see golden/make_colbert.py).
 
+mod common;
+#[path = "common/seeded.rs"]
+mod seeded;
+
 use std::path::Path;
 
 use priorart::embed::Isa;
+use priorart::embed::alignment::align_texts;
 use priorart::embed::colbert::{ColbertEncoder, LateEncoder, QueryRule};
 use priorart::embed::late::{align, maxsim};
 use serde_json::{Value, json};
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("golden/colbert.json")).expect("golden file")
-}
-
-fn splitmix64(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
-}
-
-/// The tensor the script calls number `t`.
-fn tensor(t: usize, name: &str, len: usize) -> Vec<u8> {
-    let (amplitude, offset) = if name.ends_with("LayerNorm.weight") { (0.1, 1.0) } else { (0.25, 0.0) };
-    (0..len as u64)
-        .flat_map(|i| {
-            let unit = (splitmix64(((t as u64) << 32) + i) >> 40) as f64 / f64::from(1 << 24);
-            ((amplitude * (2.0 * unit - 1.0) + offset) as f32).to_le_bytes()
-        })
-        .collect()
 }
 
 /// Writes the checkpoint directory the golden file describes.
@@ -41,26 +28,11 @@ fn checkpoint(dir: &Path, golden: &Value) {
         "added_tokens": (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(special)),
         "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {"type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [id("[CLS]")], "tokens": ["[CLS]"]}, "[SEP]": {"id": "[SEP]", "ids": [id("[SEP]")], "tokens": ["[SEP]"]}}},
+        "post_processor": seeded::template(("[CLS]", id("[CLS]")), ("[SEP]", id("[SEP]"))),
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": ids},
     });
-    let mut tensors = Vec::new();
-    for (t, entry) in golden["tensors"].as_array().expect("tensors").iter().enumerate() {
-        let name = entry[0].as_str().expect("name").to_string();
-        let shape: Vec<usize> = serde_json::from_value(entry[1].clone()).expect("shape");
-        let bytes = tensor(t, &name, shape.iter().product());
-        tensors.push((name, shape, bytes));
-    }
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
-        (name.clone(), view.expect("tensor"))
-    });
-    let weights = safetensors::serialize(views, None).expect("weights");
-    std::fs::write(dir.join("model.safetensors"), weights).expect("write");
+    seeded::weights(dir, &golden["tensors"]);
     for (name, value) in
         [("tokenizer.json", &tokenizer), ("config.json", &golden["config"]), ("artifact.metadata", &golden["metadata"])]
     {
@@ -149,6 +121,58 @@ fn rules_change_what_is_scored_and_nothing_is_cut() {
     assert_eq!(document.states.view(0).len(), 9);
     let long = vec![window[0]; 22];
     assert!(encoder.documents(&[&long]).is_err());
+}
+
+#[test]
+fn alignments_name_the_bytes_of_both_texts() {
+    let golden = golden();
+    let dir = tempfile::tempdir().expect("directory");
+    checkpoint(dir.path(), &golden);
+    let encoder = ColbertEncoder::open(dir.path()).expect("checkpoint");
+    let text = "The keeper counted lamps, fog.";
+    let found = align_texts(&encoder, text, text, false).expect("alignment");
+    // [CLS], the marker and [SEP] are scored and have no bytes; without masks nothing else is added.
+    assert_eq!((found.tokens.len(), found.tokens.iter().filter(|t| t.bytes.is_none()).count()), (11, 3));
+    assert_eq!(found.tokens[2].bytes, Some([0, 3]));
+    let mean = found.tokens.iter().map(|t| t.strength).sum::<f32>() / 11.0;
+    assert!((found.score - mean).abs() < 1e-6);
+    // Longer than a query or a document takes: cut into parts on both sides, nothing left out.
+    let long = "The keeper counted lamps. ".repeat(20);
+    let found = align_texts(&encoder, &long, &long, false).expect("alignment");
+    let tokens = encoder.tokenize(&long).expect("tokens").ids.len();
+    assert_eq!(found.tokens.iter().filter(|t| t.bytes.is_some()).count(), tokens);
+    assert!(found.tokens.iter().filter_map(|t| t.matched).any(|m| m[0] > long.len() / 2), "its second half is met");
+    assert_eq!(align_texts(&encoder, text, "", false).expect("alignment").score, 0.0);
+}
+
+/// The whole search with a checkpoint whose vocabulary is not the index's.
+#[test]
+fn texts_are_scored_by_a_checkpoint_of_another_vocabulary() {
+    let Some(place) = common::embedded::Place::new() else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    checkpoint(dir.path(), &golden());
+    place.write("texts.jsonl", "text", &common::embedded::TEXTS[..2]);
+    let late = dir.path().to_str().expect("path");
+    let run = |more: &[&str]| {
+        let base =
+            ["novelty", "--index", "ix", "--windows", "8,20", "--probes", "1", "--format", "json", "--late", late];
+        place.run(&[&base[..], more, &["texts.jsonl"]].concat())
+    };
+    let found = run(&["--align"]);
+    assert_eq!(found["settings"]["late"]["8"]["late"], "colbert");
+    assert_eq!(found["settings"]["late"]["20"]["query_maxlen"], 23, "as long as the window, not 32");
+    let lengths = found["texts"][0]["lengths"].as_array().expect("lengths");
+    assert_eq!(lengths.len(), 2);
+    for length in lengths {
+        let s = length["s"].as_f64().expect("score");
+        assert!(s > 0.0 && s < 1.0001, "{length}");
+        assert!(length["windows"][0]["best"]["id"].is_string(), "{length}");
+    }
+    let tokens = found["texts"][0]["alignment"]["tokens"].as_array().expect("tokens");
+    assert!(tokens.iter().any(|t| t["bytes"].is_array() && t["matched"].is_array()));
+    let masks = run(&["--count-masks"]);
+    assert_eq!(masks["settings"]["late"]["8"]["count_masks"], true);
+    assert_ne!(masks["texts"][0]["lengths"][0]["s"], lengths[0]["s"]);
 }
 
 #[test]

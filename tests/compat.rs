@@ -3,6 +3,8 @@
 #[path = "server/client.rs"]
 #[allow(dead_code)]
 mod client;
+#[path = "server/infinigram.rs"]
+mod infinigram;
 
 use client::{DOCUMENTS, Reply, Running};
 use serde_json::{Value, json};

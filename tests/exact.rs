@@ -1,5 +1,5 @@
-//! Every exact query against a brute-force oracle: real text (this project's own source), three tokenizers, several shards, with
-//! and without removals.
+//! Every exact query against a brute-force oracle: real text (this project's own source), three tokenizers, both layouts, several
+//! shards, with and without removals.
 //!
 //! `PRIORART_QUERIES` sets the number of random queries of each tokenizer (default 1,000; the long form is 10,000).
 
@@ -12,7 +12,10 @@ use priorart::index::Snapshot;
 use priorart::index::remove::remove;
 use priorart::query::Ngram;
 use priorart::query::boolean::Expression;
+use priorart::query::count::NgramList;
 use priorart::query::find::FindOptions;
+use priorart::query::hunt::HuntOptions;
+use priorart::shard::Layout;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -107,11 +110,16 @@ fn without_some(snapshot: Snapshot, ids: &[String]) -> (Snapshot, Vec<usize>) {
     (snapshot, (0..ids.len()).filter(|i| i % 3 != 0).collect())
 }
 
-fn equals_the_oracle(tokenizer: &str, removals: bool) {
-    let queries: usize = std::env::var("PRIORART_QUERIES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+fn equals_the_oracle(tokenizer: &str, removals: bool, layouts: &[Layout]) {
+    // The slower layout is asked less, unless the number is given.
+    let least = if layouts.contains(&Layout::Compact) { 300 } else { 1000 };
+    let queries: usize = std::env::var("PRIORART_QUERIES").ok().and_then(|n| n.parse().ok()).unwrap_or(least);
     let dir = tempfile::tempdir().expect("a directory");
     let parts = parts();
-    let snapshot = index(dir.path(), tokenizer, &parts);
+    let snapshot = index(dir.path(), tokenizer, &parts, layouts);
+    for (shard, layout) in snapshot.shards.iter().zip(layouts.iter().cycle()) {
+        assert_eq!(shard.meta.layout, *layout);
+    }
     let ids: Vec<String> = parts
         .iter()
         .enumerate()
@@ -135,6 +143,19 @@ fn equals_the_oracle(tokenizer: &str, removals: bool) {
     }
     let (ngrams, counts): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     assert_eq!(snapshot.counts(&ngrams), counts);
+    let mut list = NgramList::default();
+    match tokenizer {
+        "words" => assert!(snapshot.counts_of(&list).is_err(), "ids of an open vocabulary mean nothing"),
+        _ => {
+            ngrams.iter().for_each(|ngram| list.push(&crate::ids(ngram)));
+            assert_eq!(snapshot.counts_of(&list).expect("ids"), counts);
+        }
+    }
+    // Memory for the top levels and some of the rest, and for all of it: the answers stay.
+    for budget in [200_000, u64::MAX] {
+        let held = Snapshot::open_resident(snapshot.dir.path(), budget).expect("a copy in memory");
+        assert_eq!(held.counts(&ngrams), counts);
+    }
 
     for _ in 0..queries / 5 {
         let query = asked.ngram(1..=6);
@@ -171,6 +192,13 @@ fn equals_the_oracle(tokenizer: &str, removals: bool) {
         let (next, ends) = oracle.next(&oracle.ids(&query));
         let got = snapshot.next(&query, 0);
         assert_eq!((got.distinct, got.end_of_document), (next.len(), ends), "next of {query:?}");
+        if let Some(counts) = snapshot.next_counts(&query) {
+            // The index's own ids; what they stand for is compared below.
+            let mut followers: Vec<(u32, u64)> = got.tokens.iter().filter_map(|t| Some((t.id?, t.count))).collect();
+            followers.sort_unstable();
+            assert_eq!((counts.followers, counts.end_of_document), (followers, ends), "next of {query:?}");
+            assert_eq!(counts.prompt_count, got.prompt_count);
+        }
         let names = oracle.names();
         let mut expected: Vec<(String, u64)> = next.iter().map(|(id, n)| (names[id].to_string(), *n)).collect();
         let mut tokens: Vec<(String, u64)> =
@@ -209,6 +237,63 @@ fn equals_the_oracle(tokenizer: &str, removals: bool) {
         }
     }
 
+    let pairs: Vec<[Ngram; 2]> = (0..queries / 10).map(|_| [asked.ngram(1..=2), asked.ngram(1..=2)]).collect();
+    let windows = [2, 7, 40];
+    for (pair, got) in pairs.iter().zip(snapshot.cooccurrences(&pairs, &windows).expect("counts")) {
+        let ids = pair.clone().map(|q| oracle.ids(&q));
+        let found = ids.clone().map(|q| oracle.find(&q));
+        assert_eq!(got.counts, [found[0].len() as u64, found[1].len() as u64], "{pair:?}");
+        let documents = found.clone().map(|f| f.iter().map(|(d, _)| *d).collect::<BTreeSet<_>>());
+        assert_eq!(got.documents, [documents[0].len() as u64, documents[1].len() as u64]);
+        assert_eq!(got.both, documents[0].intersection(&documents[1]).count() as u64, "{pair:?}");
+        if found[0].len() * found[1].len() > 100_000 {
+            continue;
+        }
+        let anchor = usize::from(found[1].len() < found[0].len());
+        for (w, window) in windows.iter().zip(&got.windows) {
+            let near = |&&(d, at): &&(u32, u32)| {
+                found[1 - anchor].iter().any(|&(other, to)| {
+                    let end = (at as usize + ids[anchor].len()).max(to as usize + ids[1 - anchor].len());
+                    other == d && end - at.min(to) as usize <= *w
+                })
+            };
+            let expected: Vec<_> = found[anchor].iter().filter(near).collect();
+            let places: BTreeSet<u32> = expected.iter().map(|(d, _)| *d).collect();
+            assert_eq!((window.count, window.documents), (expected.len() as u64, places.len() as u64), "{pair:?} {w}");
+        }
+    }
+
+    for _ in 0..queries / 50 {
+        let trigger = asked.ngram(1..=3);
+        let places = oracle.find(&oracle.ids(&trigger));
+        let mut streamed = Vec::new();
+        snapshot
+            .each_document(&trigger, &FindOptions { per_document: usize::MAX, ..Default::default() }, |d| {
+                streamed.extend(d.occurrences.iter().map(|o| (numbers[d.id.as_str()] as u32, o.token as u32)));
+                Ok::<_, priorart::Error>(())
+            })
+            .expect("documents");
+        assert_eq!(streamed, places, "{trigger:?}");
+        if places.len() > 2000 {
+            continue;
+        }
+        let hunt = snapshot.hunt(&trigger, &HuntOptions { limit: usize::MAX, ..Default::default() }).expect("n-grams");
+        assert_eq!(hunt.count, places.len() as u64);
+        for found in &hunt.ngrams {
+            let ngram = match &trigger {
+                Ngram::Terms(_) => Ngram::Terms(found.tokens.clone()),
+                // Tokens that are no whole characters cannot be read back.
+                Ngram::Ids(_) if found.tokens.iter().any(|t| t.contains('\u{FFFD}')) => continue,
+                Ngram::Ids(_) => snapshot.ngram(&found.tokens.concat()).expect("a text"),
+            };
+            if ngram.len() == found.tokens.len() {
+                let at = oracle.find(&oracle.ids(&ngram));
+                let documents: BTreeSet<u32> = at.iter().map(|(d, _)| *d).collect();
+                assert_eq!((found.count, found.documents), (at.len() as u64, documents.len() as u64), "{found:?}");
+            }
+        }
+    }
+
     for _ in 0..queries / 20 {
         let text = asked.text(20);
         let ids = oracle.ids(&text);
@@ -231,25 +316,36 @@ fn maximal(longest: &[usize]) -> Vec<(usize, usize)> {
 
 #[test]
 fn words_equal_the_oracle() {
-    equals_the_oracle("words", false);
+    equals_the_oracle("words", false, &[Layout::Fast]);
 }
 
 #[test]
 fn bytes_equal_the_oracle() {
-    equals_the_oracle("bytes", false);
+    equals_the_oracle("bytes", false, &[Layout::Fast]);
 }
 
 #[test]
 fn gpt2_equals_the_oracle() {
-    equals_the_oracle("gpt2", false);
+    equals_the_oracle("gpt2", false, &[Layout::Fast]);
 }
 
 #[test]
 fn words_equal_an_oracle_that_never_saw_the_removed_documents() {
-    equals_the_oracle("words", true);
+    equals_the_oracle("words", true, &[Layout::Fast]);
 }
 
 #[test]
 fn gpt2_equals_an_oracle_that_never_saw_the_removed_documents() {
-    equals_the_oracle("gpt2", true);
+    equals_the_oracle("gpt2", true, &[Layout::Fast]);
+}
+
+#[test]
+fn the_compact_layout_equals_the_oracle() {
+    equals_the_oracle("bytes", false, &[Layout::Compact]);
+    equals_the_oracle("words", true, &[Layout::Compact]);
+}
+
+#[test]
+fn shards_of_both_layouts_equal_the_oracle() {
+    equals_the_oracle("gpt2", true, &[Layout::Compact, Layout::Fast]);
 }

@@ -5,62 +5,9 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
+use common::embedded::{MODEL, Place, TEXTS};
 use serde_json::Value;
-
-const MODEL: &str = "all-minilm-l6-v2";
-const TEXTS: [&str; 6] = [
-    "The harbour master lights the lamp at dusk and keeps it burning until the last fishing boat has come home safely.",
-    "Bread dough should rest in a warm place until it has doubled in size; then knead it again and shape the loaves.",
-    "The parliament voted to raise the tax on land, and the farmers of the valley marched to the capital in protest.",
-    "A glacier moves a few metres a year, grinding the rock beneath it to flour that turns the lakes below milky green.",
-    "To tune a violin, turn the peg slowly while bowing the string next to it, and listen for the beating to disappear.",
-    "The night train crosses the border at three; passengers are woken, their papers are checked, and tea is brought.",
-];
-
-struct Place {
-    dir: tempfile::TempDir,
-    cache: PathBuf,
-}
-
-impl Place {
-    /// A directory with an index of the texts; `None` without a model.
-    fn new() -> Option<Place> {
-        let cache = priorart::catalog::cache_dir().unwrap();
-        if priorart::embed::find_model(MODEL).is_none() {
-            println!("skipped: the model {MODEL} is not in {}", cache.display());
-            return None;
-        }
-        let place = Place { dir: tempfile::tempdir().unwrap(), cache };
-        place.write("corpus.jsonl", "doc", &TEXTS);
-        let made = place.run(&["build", "--index", "ix", "--encoder", MODEL, "--format", "json", "corpus.jsonl"]);
-        assert_eq!(made["documents"], 6);
-        Some(place)
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn write(&self, name: &str, prefix: &str, texts: &[&str]) {
-        let line = |(i, text): (usize, &&str)| {
-            format!("{}\n", serde_json::json!({"id": format!("{prefix}-{i}"), "text": text}))
-        };
-        fs::write(self.path().join(name), texts.iter().enumerate().map(line).collect::<String>()).unwrap();
-    }
-
-    fn output(&self, arguments: &[&str]) -> common::Run {
-        common::command(self.path(), arguments).env("PRIORART_CACHE", &self.cache).output().unwrap().into()
-    }
-
-    /// Standard output of a command that succeeds, as JSON.
-    fn run(&self, arguments: &[&str]) -> Value {
-        let run = self.output(arguments);
-        assert_eq!(run.code, Some(0), "{arguments:?}: {}", run.err);
-        serde_json::from_str(&run.out).unwrap()
-    }
-}
 
 #[test]
 fn neighbors_are_found_by_meaning() {
@@ -114,7 +61,7 @@ fn novelty_is_told_against_human_texts() {
     assert_eq!(copied["exact"]["longest_span"].as_u64().unwrap(), TEXTS[2].split(' ').count() as u64);
     let recall = found["recall"].as_array().unwrap();
     assert_eq!(recall.len(), 4, "a row an edit level: {found}");
-    assert_eq!((&recall[0]["probes"], &recall[0]["document"]["estimate"]), (&2.into(), &1.0.into()));
+    assert_eq!((&recall[0]["probes"], &recall[0]["first"]["estimate"]), (&2.into(), &1.0.into()));
     assert!(found["warnings"].as_array().unwrap().iter().any(|w| w.as_str().unwrap().contains("6 human texts")));
 
     // Scored once and kept, the human texts give the same assessment.
@@ -128,9 +75,10 @@ fn novelty_is_told_against_human_texts() {
     assert_eq!(place.run(&kept)["texts"], found["texts"]);
     let lines = place.output(&[&kept[..7], &["jsonl"], &score[..]].concat());
     let kinds: Vec<Value> = lines.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!(kinds.len(), 5);
+    assert_eq!(kinds.len(), 6);
     assert_eq!(&kinds[0], &found["texts"][0]);
-    assert!(kinds[2]["groups"].is_array() && kinds[3]["pairs"].is_array() && kinds[4]["recall"].is_array());
+    let lists = ["groups", "effects", "pairs", "recall"];
+    assert!(lists.iter().zip(&kinds[2..]).all(|(name, kind)| kind[name].is_array()), "{kinds:?}");
 
     // A reference of other settings is refused.
     let other =

@@ -3,8 +3,8 @@
 #[path = "server/client.rs"]
 mod client;
 
-use client::{Reply, Running, build, settings};
-use serde_json::json;
+use client::{DOCUMENTS, Reply, Running, build, settings};
+use serde_json::{Value, json};
 
 #[test]
 fn counts_equal_a_scan() {
@@ -64,6 +64,209 @@ fn nothing_found_is_an_answer() {
     );
     let r = s.post("/v1/small/trace", &json!({ "text": "" }));
     assert_eq!((r.status, r.json["tokens"].as_u64()), (200, Some(0)));
+}
+
+#[test]
+fn a_batch_answers_as_its_queries_do() {
+    let s = Running::start(|_| {});
+    let single = [
+        ("count", json!({ "query": " the quick brown fox" })),
+        ("find", json!({ "query": " lazy dog", "context": 5 })),
+        ("next", json!({ "prompt": " the quick brown" })),
+        ("trace", json!({ "text": "the quick brown fox jumps", "min_tokens": 2 })),
+        ("neighbors", json!({ "text": "fox" })),
+        (
+            "decontaminate",
+            json!({ "item": { "question": "Natalia sold clips to 48 of her friends in April, and then?" } }),
+        ),
+    ];
+    let mut requests: Vec<Value> = single.iter().map(|(kind, body)| json!({ *kind: body })).collect();
+    requests.push(json!({ "document": { "id": "rain" } }));
+    let r = s.post("/v1/small/batch", &json!({ "requests": requests }));
+    assert_eq!((r.status, r.json["generation"].as_u64(), r.json["index"].as_str()), (200, Some(1), Some("small")));
+    let answers = r.json["answers"].as_array().unwrap();
+    let (reply, lines) = s.lines("/v1/small/batch", &json!({ "requests": requests }));
+    assert_eq!(
+        (reply.status, reply.header("content-type"), lines.len()),
+        (200, Some("application/x-ndjson"), requests.len())
+    );
+    for (i, (kind, body)) in single.iter().enumerate() {
+        let alone = s.post(&format!("/v1/small/{kind}"), body);
+        if alone.status != 200 {
+            assert_eq!(answers[i]["problem"], alone.json, "{kind}");
+            continue;
+        }
+        let mut alone = alone.json;
+        for about in ["index", "generation"] {
+            alone.as_object_mut().unwrap().remove(about);
+        }
+        assert_eq!(answers[i]["answer"], alone, "{kind}");
+        assert_eq!((&lines[i]["answer"], lines[i]["request"].as_u64()), (&alone, Some(i as u64)), "{kind}");
+    }
+    assert_eq!(answers[6]["answer"]["text"], DOCUMENTS[2].1);
+    problem(&s.post("/v1/small/batch", &json!({ "requests": [{ "guess": {} }] })), 422, "invalid-value");
+    let many = json!({ "requests": vec![json!({ "count": { "query": "a" } }); 1001] });
+    problem(&s.post("/v1/small/batch", &many), 422, "invalid-value");
+}
+
+#[test]
+fn long_answers_come_line_by_line() {
+    let s = Running::start(|set| set.limits.results = 3);
+    let many: Vec<(String, String)> = (0..200)
+        .map(|i| (format!("m{i:03}"), format!("Report {i}: the grey heron waits. The grey heron leaves.")))
+        .collect();
+    let borrowed: Vec<(&str, &str)> = many.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    let dir = tempfile::tempdir().unwrap();
+    build(dir.path(), "many.jsonl", &borrowed);
+    let path = dir.path().to_path_buf();
+    drop(s);
+    let s = Running::start(move |set| {
+        set.indexes.push(settings("many", &path));
+        set.limits.results = 3;
+    });
+    problem(&s.post("/v1/many/find", &json!({ "query": " grey heron", "limit": 200 })), 422, "invalid-value");
+    let (reply, lines) = s.lines("/v1/many/find", &json!({ "query": " grey heron", "per_document": 2 }));
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/x-ndjson")), "{}", reply.text);
+    assert_eq!((lines[0]["count"].as_u64(), lines[0]["documents"].as_u64()), (Some(400), Some(200)));
+    let ids: Vec<&str> = lines[1..].iter().map(|l| l["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, many.iter().map(|m| m.0.as_str()).collect::<Vec<_>>());
+    assert!(lines[1..].iter().all(|l| l["occurrences"].as_array().unwrap().len() == 2));
+    let (_, page) = s.lines("/v1/many/find", &json!({ "query": " grey heron", "offset": 190, "limit": 4 }));
+    assert_eq!((page.len(), &page[1]["id"]), (5, &json!("m190")));
+    // What is wrong before the first line is a problem like any other.
+    let (reply, _) = s.lines("/v1/many/find", &json!({ "query": "" }));
+    problem(&reply, 422, "invalid-value");
+    let (reply, lines) = s.lines("/v1/many/count", &json!({ "query": " grey heron" }));
+    assert_eq!((reply.status, lines.len(), lines[0]["count"].as_u64()), (200, 1, Some(400)));
+}
+
+#[test]
+fn a_reader_that_stops_reading_ends_its_query() {
+    use std::io::{Read, Write};
+    let s = Running::start(|set| {
+        set.limits.read_timeout = std::time::Duration::from_millis(300);
+        set.limits.running = 1;
+        set.limits.waiting = 0;
+    });
+    let long = "a heron stood there ".repeat(3000);
+    build(s.index_path(), "long.jsonl", &(0..60).map(|_| ("long", long.as_str())).collect::<Vec<_>>());
+    let dir = s.index_path().to_path_buf();
+    let s = Running::start(move |set| {
+        set.indexes = vec![settings("long", &dir)];
+        set.limits.read_timeout = std::time::Duration::from_millis(300);
+        set.limits.running = 1;
+        set.limits.waiting = 0;
+    });
+    let body = json!({ "query": " heron stood", "per_document": 1000, "context": 2000 }).to_string();
+    let mut c = std::net::TcpStream::connect(s.address).unwrap();
+    write!(
+        c,
+        "POST /v1/long/find HTTP/1.1\r\nHost: x\r\nAccept: application/x-ndjson\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut some = [0; 100];
+    c.read_exact(&mut some).unwrap();
+    assert!(some.starts_with(b"HTTP/1.1 200"));
+    // Its place is free again although it never reads the rest.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while s.post("/v1/long/find", &json!({ "query": " heron", "limit": 1 })).status != 200 {
+        assert!(std::time::Instant::now() < deadline, "the place is still taken");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn documents_of_the_best_spans_only_and_the_others_on_request() {
+    let s = Running::start(|_| {});
+    let text = "the quick brown fox jumps over the lazy dog. Rain in Spain falls mainly on the plain; it does so.";
+    let all = s.post("/v1/small/trace", &json!({ "text": text, "min_tokens": 3, "documents_per_span": 5 })).json;
+    let some = s
+        .post(
+            "/v1/small/trace",
+            &json!({ "text": text, "min_tokens": 3, "documents_per_span": 5, "document_spans": 1 }),
+        )
+        .json;
+    let (all, some_spans) = (all["spans"].as_array().unwrap(), some["spans"].as_array().unwrap());
+    assert!(all.len() > 1);
+    let with: Vec<usize> =
+        (0..some_spans.len()).filter(|&i| !some_spans[i]["documents"].as_array().unwrap().is_empty()).collect();
+    let longest = (0..all.len()).max_by_key(|&i| all[i]["right"].as_u64().unwrap() - all[i]["left"].as_u64().unwrap());
+    assert_eq!(with, [longest.unwrap()]);
+    for (span, without) in all.iter().zip(some_spans) {
+        assert_eq!(span["count"], without["count"]);
+        let (left, right) = (span["left"].as_u64().unwrap() as usize, span["right"].as_u64().unwrap() as usize);
+        let ids = &some["token_ids"].as_array().unwrap()[left..right];
+        let found = s.post("/v1/small/find", &json!({ "ids": ids, "per_document": 1, "context": 80 })).json;
+        assert_eq!(found["found"], span["documents"], "{}", span["text"]);
+    }
+}
+
+#[test]
+fn an_item_is_checked_against_every_document() {
+    let s = Running::start(|_| {});
+    let item = json!({ "id": "g1", "question": "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many?" });
+    let r = s.post("/v1/small/decontaminate", &json!({ "item": item, "protocol": "all" }));
+    assert_eq!(r.status, 200, "{}", r.text);
+    assert_eq!((r.json["documents"].as_u64(), r.json["dirty_documents"].as_u64()), (Some(4), Some(1)));
+    assert_eq!(
+        (&r.json["verdicts"]["priorart"]["level"], r.json["verdicts"].as_object().unwrap().len()),
+        (&json!("dirty"), 12)
+    );
+    let finding = &r.json["findings"][0];
+    assert_eq!((&finding["document_id"], &finding["eval_instance_index"]), (&json!("sum"), &json!("g1")));
+    let bytes = finding["training_bytes"].as_array().unwrap();
+    let (a, b) = (bytes[0].as_u64().unwrap() as usize, bytes[1].as_u64().unwrap() as usize);
+    assert_eq!(finding["training_overlap_text"], DOCUMENTS[3].1[a..b]);
+
+    let clean = json!({ "question": "Which river did the surveyors of the northern expedition fail to cross before the ice closed in?" });
+    let r = s.post("/v1/small/decontaminate", &json!({ "items": [clean, item] }));
+    assert_eq!((r.json["items"].as_u64(), r.json["found"].as_u64()), (Some(2), Some(1)), "{}", r.text);
+    let r = s.post("/v1/small/decontaminate", &json!({ "item": clean }));
+    assert_eq!((&r.json["verdicts"]["priorart"]["level"], &r.json["findings"]), (&json!("clean"), &json!([])));
+    let (_, lines) = s.lines("/v1/small/decontaminate", &json!({ "item": item }));
+    assert_eq!((lines.len(), &lines[0]["document_id"], lines[1]["found"].as_u64()), (2, &json!("sum"), Some(1)));
+    for bad in [
+        json!({}),
+        json!({ "item": {} }),
+        json!({ "item": { "foo": "bar" } }),
+        json!({ "item": { "question": " ?! " } }),
+        json!({ "item": item, "items": [] }),
+        json!({ "items": [] }),
+        json!({ "item": item, "protocol": "guess" }),
+        json!({ "item": item, "map": "question" }),
+        json!({ "item": item, "limit": 1001 }),
+        json!({ "item": { "question": "a ".repeat(60_000) } }),
+    ] {
+        problem(&s.post("/v1/small/decontaminate", &bad), 422, "invalid-value");
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_are_refused_with_a_word() {
+    use std::io::{Read, Write};
+    let s = Running::start(|set| set.limits.connections = 8);
+    let mut idle: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(s.address).unwrap()).collect();
+    // All of them are known to be accepted once the last has an answer.
+    for c in &mut idle {
+        c.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        c.read_exact(&mut [0; 15]).unwrap();
+    }
+    let r = s.get("/healthz");
+    assert_eq!(
+        (r.status, r.header("retry-after"), r.header("content-type")),
+        (503, Some("1"), Some("application/problem+json"))
+    );
+    drop(idle.pop());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while s.get("/healthz").status != 200 {
+        assert!(std::time::Instant::now() < deadline, "the place stays taken");
+    }
+    drop(idle);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !s.get("/metrics").text.contains("priorart_connections_refused_total") {
+        assert!(std::time::Instant::now() < deadline);
+    }
 }
 
 fn problem(r: &Reply, status: u16, kind: &str) {
@@ -178,6 +381,12 @@ fn redaction_keeps_offsets_and_no_text() {
     assert!(r.json["found"][0]["occurrences"][0]["end_byte"].as_u64().unwrap() > 0);
     let r = s.post("/v1/small/trace", &json!({ "text": "the quick brown fox" }));
     assert!(r.json["spans"][0]["documents"][0]["id"].is_string() && !r.text.contains(secret));
+    let item =
+        json!({ "question": "the quick brown fox jumps over the lazy dog and left, did it not, they wrote and wrote" });
+    let r = s.post("/v1/small/decontaminate", &json!({ "item": item, "protocol": "all" }));
+    assert!(r.status == 200 && !r.text.contains("They wrote"), "{}", r.text);
+    let (_, lines) = s.lines("/v1/small/find", &json!({ "query": " the quick brown fox" }));
+    assert!(lines.len() == 3 && !lines.iter().any(|l| l.to_string().contains(secret)));
     let r = s.get("/v1/small/document?shard=0&document=0");
     assert!(r.json["text"].is_null() && !r.text.contains(secret) && r.json["text_bytes"].as_u64().unwrap() > 0);
     problem(&s.post("/v1/small/next", &json!({ "prompt": "the quick brown fox" })), 403, "redacted");
@@ -222,6 +431,10 @@ fn metrics_and_description() {
         "{m}"
     );
     assert!(m.contains("priorart_index_generation{index=\"small\"} 1"));
+    s.post("/v1/small/find", &json!({ "query": " fox" }));
+    let m = s.get("/metrics").text;
+    let value = |name: &str| m.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap_or(-1.0);
+    assert!(value("priorart_block_cache_misses_total ") >= 1.0 && value("priorart_block_cache_bytes ") > 0.0, "{m}");
     let api = s.get("/openapi.json").json;
     assert_eq!(api["openapi"], "3.1.0");
     for (path, methods) in api["paths"].as_object().unwrap() {
@@ -262,4 +475,76 @@ fn draining_finishes_what_runs() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"count\":3"), "{answer}");
     stopped.join().unwrap();
     assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+/// Long form: idle and slow connections by the thousand, with `PRIORART_CONNECTIONS=10000` and a limit of open files above twice that.
+#[test]
+#[ignore = "needs thousands of file descriptors: see CONTRIBUTING.md"]
+fn thousands_of_connections_leave_the_server_answering() {
+    use std::io::{Read, Write};
+    let wanted: usize = std::env::var("PRIORART_CONNECTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let s = Running::start(|set| {
+        set.limits.connections = 4096;
+        set.limits.read_timeout = std::time::Duration::from_secs(60);
+    });
+    let begin = std::time::Instant::now();
+    let (mut open, mut refused, mut failed) = (Vec::new(), 0, 0);
+    for _ in 0..wanted {
+        match std::net::TcpStream::connect_timeout(&s.address, std::time::Duration::from_secs(5)) {
+            Ok(mut c) => {
+                let _ = c.write_all(b"GET / HT");
+                open.push(c);
+            }
+            Err(_) => failed += 1,
+        }
+    }
+    // Those beyond the limit were told so, or closed at once; those within wait for their head.
+    for c in &mut open {
+        c.set_read_timeout(Some(std::time::Duration::from_millis(1))).unwrap();
+        let mut answer = [0; 12];
+        refused += usize::from(c.read_exact(&mut answer).is_ok() && &answer == b"HTTP/1.1 503");
+    }
+    println!("{} connections in {:?}: {refused} refused with 503, {failed} not accepted", open.len(), begin.elapsed());
+    assert_eq!(open.len() + failed, wanted);
+    assert!(failed * 100 <= wanted, "{failed} connections were not accepted");
+    assert!(wanted <= 4096 || refused > 0, "none was refused");
+    drop(open);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while s.post("/v1/small/count", &json!({ "query": " the quick brown fox" })).json["count"] != 3 {
+        assert!(std::time::Instant::now() < deadline, "the server does not answer any more");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// The description is true of what the server answers, as schemathesis judges it: `PRIORART_SCHEMATHESIS` names the program,
+/// `PRIORART_EXAMPLES` how many bodies it makes up for each operation.
+#[test]
+fn answers_are_as_described() {
+    let Some(program) = std::env::var_os("PRIORART_SCHEMATHESIS") else {
+        println!("skipped: PRIORART_SCHEMATHESIS does not name the program schemathesis");
+        return;
+    };
+    let s = Running::start(|_| {});
+    let dir = tempfile::tempdir().unwrap();
+    // Without this nearly every request would name an index that is not there.
+    std::fs::write(dir.path().join("schemathesis.toml"), "[parameters]\n\"path.index\" = \"small\"\n").unwrap();
+    let examples = std::env::var("PRIORART_EXAMPLES").unwrap_or_else(|_| "5".into());
+    let out = std::process::Command::new(program)
+        .current_dir(dir.path())
+        .args(["run", &format!("http://{}/openapi.json", s.address), "--max-examples", &examples])
+        .args(["--phases", "coverage,fuzzing", "--continue-on-failure", "--generation-database", "none"])
+        .args([
+            "--checks",
+            "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+        ])
+        .output()
+        .expect("schemathesis starts");
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{said}");
+    let described = s.get("/openapi.json").json;
+    let operations: usize =
+        described["paths"].as_object().unwrap().values().map(|m| m.as_object().unwrap().len()).sum();
+    let tested = said.lines().find_map(|l| l.trim().strip_prefix("Tested: ")?.trim().parse::<usize>().ok());
+    // It leaves the description itself alone.
+    assert!(tested.is_some_and(|n| n + 1 >= operations), "{said}");
 }

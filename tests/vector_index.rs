@@ -4,6 +4,8 @@
 //! words they share.
 
 mod common;
+#[path = "common/seeded.rs"]
+mod seeded;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,6 +13,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{command, fail, run, succeed};
+use priorart::index::spaces::import_faiss;
+use priorart::index::{IndexDir, Snapshot};
+use priorart::query::recall::RecallOptions;
 use rand::{Rng, SeedableRng};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -225,7 +230,7 @@ fn queries_are_texts_files_documents_and_vectors() {
     // A vector: a row of the stored ones, at any length.
     let snapshot = priorart::index::Snapshot::open(&at.join("ix")).unwrap();
     let semantic = snapshot.shards[1].semantic.as_ref().unwrap();
-    let row: Vec<f32> = semantic.vectors.flat().vector(10).unwrap().iter().map(|x| 3.0 * x).collect();
+    let row: Vec<f32> = semantic.vectors.flat().unwrap().vector(10).unwrap().iter().map(|x| 3.0 * x).collect();
     let npy = |rows: usize, values: &[f32]| {
         let mut header =
             format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {}), }}", values.len() / rows);
@@ -320,7 +325,127 @@ fn what_cannot_be_built_is_refused_before_anything_is_made() {
     if cfg!(not(feature = "faiss")) {
         refused(&["--vector-index", "ivf:IVF4,SQ8"], "needs the cargo feature `faiss`", "--features faiss");
     }
+    refused(&["--vector-index", "flat", "--store", "none"], "nothing to search", "hnsw");
     assert_eq!(run(at, &["build", "--index", "ix", "--store", "f8", "a.jsonl"]).code, Some(2));
+}
+
+#[test]
+fn an_index_that_stores_no_vectors_searches_its_codes_and_says_what_it_cannot_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    model(&at.join("model"));
+    let texts = corpus(&at.join("a.jsonl"), "a", 60, 40, 1);
+    build(at, "whole", &["--vector-index", "hnsw"], "a.jsonl");
+    build(at, "bare", &["--vector-index", "auto", "--store", "none"], "a.jsonl");
+    let shard = |index: &str| fs::read_dir(at.join(index).join("shards")).unwrap().next().unwrap().unwrap().path();
+    assert!(shard("whole").join("vectors.bin").exists() && !shard("bare").join("vectors.bin").exists());
+    let info = succeed(at, &["info", "--index", "bare"]);
+    assert!(info.contains("hnsw") && info.contains("vectors stored as none"), "{info}");
+    let query = &texts[7][..texts[7].len() / 5];
+    let ask = |index: &str| {
+        json_of(at, &["neighbors", "--index", index, "-k", "5", "--format", "json", query])["results"][0].clone()
+    };
+    let (whole, bare) = (ask("whole"), ask("bare"));
+    assert_eq!((ids(&bare)[0].as_str(), &bare["approximate"]), ("a7", &json!(true)));
+    let score = |row: &Value| row["neighbors"][0]["score"].as_f64().unwrap();
+    let off = (score(&whole) - score(&bare)).abs();
+    assert!(off > 0.0 && off < 0.03, "{off}: int8 codes are near the vectors and not the same");
+    let (what, hint) = ("built to store none", "--store f32, f16 or int8");
+    fail(at, &["neighbors", "--index", "bare", "--exact", "w1"], what, hint);
+    fail(at, &["neighbors", "--index", "bare", "--document", "a7"], what, hint);
+    fail(at, &["rank", "--index", "bare", "a.jsonl"], what, hint);
+    let snapshot = Snapshot::open(&at.join("bare")).unwrap();
+    let error = snapshot.measure_recall(&RecallOptions::default()).unwrap_err().to_string();
+    assert!(error.contains(what), "{error}");
+    // A graph that is gone is damage, not an empty index.
+    fs::remove_file(shard("bare").join("ann.bin")).unwrap();
+    assert_eq!(run(at, &["neighbors", "--index", "bare", "w1"]).code, Some(2));
+}
+
+#[test]
+fn chunks_are_cut_by_index_tokens_where_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    model(&at.join("model"));
+    let texts = corpus(&at.join("a.jsonl"), "a", 5, 40, 1);
+    corpus(&at.join("b.jsonl"), "b", 2, 40, 2);
+    let by = ["--tokenizer", "bytes", "--chunk-unit", "index", "--chunk-tokens", "30", "--chunk-stride", "20"];
+    let base = ["build", "-q", "--index", "ix", "--encoder", "model"];
+    succeed(at, &[&base[..], &by, &["a.jsonl"]].concat());
+    succeed(at, &["add", "-q", "--index", "ix", "b.jsonl"]);
+    let info = json_of(at, &["info", "--index", "ix", "--format", "json"]);
+    assert_eq!(info["chunking"], json!({"tokens": 30, "stride": 20, "unit": "index"}));
+    let snapshot = Snapshot::open(&at.join("ix")).unwrap();
+    assert_eq!(snapshot.shards.len(), 2);
+    let semantic = snapshot.shards[0].semantic.as_ref().unwrap();
+    for (document, text) in texts.iter().enumerate() {
+        let starts: Vec<usize> = (0..text.len()).filter(|&i| i == 0 || text.as_bytes()[i - 1] == b' ').collect();
+        let rows = semantic.rows_of(document as u32);
+        for (i, row) in rows.clone().enumerate() {
+            let chunk = semantic.chunk(row).unwrap();
+            let window = 20 * i..if row + 1 == rows.end { text.len() } else { 20 * i + 30 };
+            let own: Vec<usize> = starts.iter().copied().filter(|start| window.contains(start)).collect();
+            assert_eq!(chunk.start_byte as usize, own[0], "window {i} of {document}");
+            let end =
+                own[own.len() - 1] + text[own[own.len() - 1]..].find(' ').unwrap_or(text.len() - own[own.len() - 1]);
+            assert_eq!(chunk.end_byte as usize, end, "window {i} of {document}");
+        }
+    }
+    let query = &texts[3][..30];
+    let ask = ["neighbors", "--index", "ix", "-k", "1", "--format", "json", query];
+    assert_eq!(ids(&json_of(at, &ask)["results"][0]), ["a3"]);
+    let refused = [&base[..], &["--chunk-unit", "index", "--chunk-stride", "200", "a.jsonl"]].concat();
+    fail(
+        at,
+        &refused.iter().map(|a| if *a == "ix" { "new" } else { a }).collect::<Vec<_>>(),
+        "a chunk stride of 200",
+        "",
+    );
+}
+
+/// Files that faiss-cpu wrote (golden/make_faiss.py).
+#[test]
+fn a_faiss_file_with_an_id_map_is_a_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    fs::write(at.join("d.jsonl"), "{\"id\": \"5000000070\", \"text\": \"the tenth\"}\n").unwrap();
+    succeed(at, &["build", "-q", "--index", "ix", "d.jsonl"]);
+    let index = IndexDir::open(&at.join("ix")).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let import = |name: &str, file: &str, ids: Option<Vec<String>>, dim: Option<usize>| {
+        import_faiss(&index, name, &golden.join(file), ids, dim, false, false)
+    };
+    if cfg!(not(feature = "faiss")) {
+        let error = import("api", "product.faiss", None, None).unwrap_err();
+        assert!(error.to_string().contains("faiss") && error.hint().unwrap().contains("--features faiss"), "{error}");
+        return;
+    }
+    let refused = |error: priorart::Result<_>, what: &str| {
+        let error = error.map(|_: priorart::index::Manifest| ()).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    };
+    refused(import("api", "distance.faiss", None, None), "does not compare by inner product");
+    refused(import("api", "product.faiss", None, Some(9)), "vectors of 8 dimensions, 9 expected");
+    refused(import("api", "product.faiss", Some(vec!["a".into()]), None), "it has an id map");
+    refused(import("api", "colbert.json", None, None), "FAISS");
+    assert_eq!(index.manifest().unwrap().generation, 1, "nothing is published of what is refused");
+    assert_eq!(import("api", "product.faiss", None, Some(8)).unwrap().generation, 2);
+    refused(import("api", "product.faiss", None, None), "already a space named");
+    // The eleventh vector, made by the generator of the script.
+    let vector: Vec<f32> = (0..8).map(|d| (2.0 * seeded::unit((10u64 << 32) + d) - 1.0) as f32).collect();
+    let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, vec![1, 8], &bytes).unwrap();
+    fs::write(at.join("q.safetensors"), safetensors::serialize([("q", view)], None).unwrap()).unwrap();
+    let ask = ["neighbors", "--index", "ix", "--space", "api", "--vectors", "q.safetensors", "--format", "json"];
+    let row = json_of(at, &[&ask[..], &["-k", "64", "--nprobe", "4"]].concat())["results"][0].clone();
+    let near = row["neighbors"].as_array().unwrap();
+    assert_eq!((near.len(), &row["approximate"]), (64, &json!(true)));
+    // A longer vector may have the larger inner product; the vector itself has the square of its length.
+    let own = near.iter().find(|n| n["id"] == "5000000070").unwrap();
+    let square: f32 = vector.iter().map(|x| x * x).sum();
+    assert!((own["score"].as_f64().unwrap() - f64::from(square)).abs() < 1e-4, "{own}");
+    assert_eq!(own["documents"].as_array().unwrap().len(), 1, "an id that is a document's leads to it");
+    fail(at, &[&ask[..], &["--exact"]].concat(), "built to store none", "");
 }
 
 #[test]

@@ -82,7 +82,7 @@ def items(path):
         if file.name.endswith(".jsonl.zst"):
             rows = documents(file)
         elif file.suffix == ".jsonl":
-            rows = (json.loads(line) for line in file.read_text().splitlines() if line)
+            rows = (json.loads(line) for line in file.read_text().split("\n") if line)
         else:
             continue
         for row in rows:
@@ -220,7 +220,7 @@ def main():
             out.write(json.dumps({"id": d["id"], "source": d["source"], "text": d["text"]}) + "\n")
     truth = {}
     here = set(texts)
-    for line in (data / "planted/truth.jsonl").read_text().splitlines():
+    for line in (data / "planted/truth.jsonl").read_text().strip().split("\n"):
         row = json.loads(line)
         if row["id"] in here:
             truth[row["id"]] = row["category"]
@@ -239,7 +239,7 @@ def main():
             command = ours(binary, compiled[name], str(corpus), protocols, str(out))
             speeds["ours", name, protocols] = measured(f"priorart, {protocols}, {name}", command, idle, megabytes)[:2]
             if name == "planted":
-                rows = [json.loads(line) for line in (out / "report.jsonl").read_text().splitlines()]
+                rows = [json.loads(line) for line in (out / "report.jsonl").read_text().split("\n") if line]
                 for protocol in (["priorart"] if protocols != "all" else rows[0]["verdicts"]):
                     dirty = {r["document_id"] for r in rows if r["verdicts"].get(protocol, {}).get("level") == "dirty"}
                     flagged["priorart" if protocol == "priorart" else f"priorart's {protocol}"] = dirty

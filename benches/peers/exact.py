@@ -25,7 +25,7 @@ peer.enter("exact", ["infini-gram==2.6.0", "tokengrams==0.3.3", "numpy"])
 import numpy as np  # noqa: E402
 from infini_gram.engine import InfiniGramEngine  # noqa: E402
 from tokengrams import MemmapIndex  # noqa: E402
-import infini_gram  # noqa: E402
+from peer import infinigram  # noqa: E402
 
 WORK = peer.SCRATCH / "exact-work"
 SEED = 7
@@ -44,42 +44,11 @@ def charged(command, **options):
 
 
 def build_infini_gram(stream, separator, out):
-    """Its own sorter on its own layout: every document preceded by 0xffff. CPU seconds of the sorter."""
-    out.mkdir(parents=True, exist_ok=True)
-    ends = np.flatnonzero(stream == separator)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    moved = np.empty_like(stream)
-    for a, b in zip(starts, ends):
-        moved[a] = 0xFFFF
-        moved[a + 1:b + 1] = stream[a:b]
-    moved.tofile(out / "tokenized.0")
-    (starts * 2).astype(np.uint64).tofile(out / "offset.0")
-    tool = pathlib.Path(infini_gram.__file__).parent / "rust_indexing"
-    os.chmod(tool, 0o755)
-    size, threads = (out / "tokenized.0").stat().st_size, os.cpu_count()
-    ratio = -(-(size - 1).bit_length() // 8)
-    parts, merged = out / "parts", out / "merged"
-    for d in (parts, merged):
-        shutil.rmtree(d, ignore_errors=True)
-        d.mkdir()
-    step = size // threads // 2 * 2
-    before = children()
-    jobs = []
-    for i in range(threads):
-        end = size if i == threads - 1 else min((i + 1) * step + 100_000, size)
-        jobs.append(subprocess.Popen(
-            [tool, "make-part", "--data-file", out / "tokenized.0", "--parts-dir", parts, "--start-byte", str(i * step), "--end-byte",
-             str(end), "--ratio", str(ratio), "--token-width", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-    for job in jobs:
-        assert job.wait() == 0, "make-part failed"
-    shared = ["--ratio", str(ratio), "--token-width", "2", "--num-threads", str(threads)]
-    for command in (["merge", "--data-file", out / "tokenized.0", "--parts-dir", parts, "--merged-dir", merged, "--hacksize", "100000"],
-                    ["concat", "--data-file", out / "tokenized.0", "--merged-dir", merged, "--merged-file", out / "table.0"]):
-        subprocess.run([tool, *command, *shared], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    cpu = children() - before
-    for d in (parts, merged):
-        shutil.rmtree(d)
-    return cpu
+    """Its own sorter on its own layout: every document preceded by 0xffff. CPU and wall seconds of the sorter, KiB at its peak."""
+    infinigram.write(stream, separator, out)
+    start = time.perf_counter()
+    cpu, peak = infinigram.sort(out)
+    return {"cpu": cpu, "wall": time.perf_counter() - start, "peak_kib": peak}
 
 
 def make_queries(stream, separator):
@@ -134,30 +103,32 @@ def main():
         sys.exit("name a corpus, or set PRIORART_DATA")
     WORK.mkdir(parents=True, exist_ok=True)
     ours = peer.binary("exact")
-    profile = os.environ.get("PRIORART_BENCH_PROFILE", "bench")
-    release = [] if profile == "dev" else ["--release"]
-    subprocess.run(["cargo", "build", "-q", *release, "--bin", "priorart"], cwd=peer.ROOT, check=True)
-    target = pathlib.Path(ours).parent.parent
+    program = os.environ.get("PRIORART_BIN")
+    if not program:
+        profile = os.environ.get("PRIORART_BENCH_PROFILE", "bench")
+        release = [] if profile == "dev" else ["--release"]
+        subprocess.run(["cargo", "build", "-q", *release, "--bin", "priorart"], cwd=peer.ROOT, check=True)
+        program = pathlib.Path(ours).parent.parent / "priorart"
     index = WORK / "index"
     shutil.rmtree(index, ignore_errors=True)
-    end_to_end, _ = charged([target / "priorart", "build", "--index", index, "--tokenizer", "gpt2", "--encoder", "none", corpus],
+    end_to_end, _ = charged([program, "build", "--index", index, "--tokenizer", "gpt2", "--encoder", "none", corpus],
                             stderr=subprocess.DEVNULL)
-    described = json.loads(subprocess.run([target / "priorart", "info", "--index", index, "--format", "json"], check=True,
+    described = json.loads(subprocess.run([program, "info", "--index", index, "--format", "json"], check=True,
                                           stdout=subprocess.PIPE, text=True).stdout)
     exported = json.loads(charged([ours, "export", index, WORK / "tokens.u16"])[1])
     separator, tokens = exported["separator"], exported["tokens"]
     print(f"{tokens} tokens in {exported['documents']} documents", file=sys.stderr)
     stream = np.fromfile(WORK / "tokens.u16", dtype=np.uint16)
 
-    sort = json.loads(charged([ours, "sort", WORK / "tokens.u16", str(separator)])[1])
     theirs = WORK / "infini-gram"
     shutil.rmtree(theirs, ignore_errors=True)
-    infini_cpu = build_infini_gram(stream, separator, theirs)
+    infini = build_infini_gram(stream, separator, theirs)
     table = WORK / "tokengrams.idx"
     table.unlink(missing_ok=True)
-    before = time.process_time()
-    MemmapIndex.build(str(WORK / "tokens.u16"), str(table), vocab=separator + 1)
-    tokengrams_cpu = time.process_time() - before
+    start = time.perf_counter()
+    code = "import sys, tokengrams; tokengrams.MemmapIndex.build(sys.argv[1], sys.argv[2], vocab=int(sys.argv[3]))"
+    cpu, peak = infinigram.together([sys.executable, "-c", code, WORK / "tokens.u16", table, str(separator + 1)])
+    tokengrams = {"cpu": cpu, "wall": time.perf_counter() - start, "peak_kib": peak}
 
     start = time.perf_counter()
     options = dict(index_dir=str(theirs), eos_token_id=separator, vocab_size=65535, token_dtype="u16")
@@ -181,7 +152,7 @@ def main():
             "trace": lambda q: engine.attribute(q, delim_ids=[], min_len=1, max_cnt=1 << 40, enforce_bow=False),
         }.get(kind)
 
-    results = {"ours": {}, "infini-gram, prefetch off": {}, "infini-gram, defaults": {}, "tokengrams": {}}
+    results = {"ours": {}, "ours, resident": {}, "infini-gram, prefetch off": {}, "infini-gram, defaults": {}, "tokengrams": {}}
     # Answers first: a fast wrong answer is not a result.
     wrong = 0
     for n in (1, 2, 3, 5, 8, 13, 20):
@@ -204,12 +175,14 @@ def main():
                 for q in list_:
                     one(q)
                 results[label][name] = {"p50": (time.perf_counter() - begin) * 1e6 / len(list_)}
-    results["ours"] = json.loads(charged([ours, "query", index, WORK / "queries.json"])[1])
+    sort = json.loads(charged([ours, "sort", WORK / "tokens.u16", str(separator)])[1])
+    for label, resident in (("ours", 0), ("ours, resident", 1 << 40)):
+        results[label] = json.loads(charged([ours, "query", index, WORK / "queries.json", str(resident)])[1])
     floor = timed(queries["count 5"], lambda q: None)["p50"]
     agree = sum(grams.count(q) for q in queries["count 5"])
     assert 2 * agree == results["ours"]["count 5"]["sum"], (agree, results["ours"]["count 5"]["sum"])
 
-    mine, off = results["ours"], results["infini-gram, prefetch off"]
+    off = results["infini-gram, prefetch off"]
     rows = []
 
     def row(metric, unit, ours_, peer_, name, goal, higher=False):
@@ -220,27 +193,39 @@ def main():
         rows.append({"metric": metric, "unit": unit, "ours": round(value, 3), "peer": goal, "peer_name": "goal",
                      "ratio": round(value / goal if higher else goal / value, 3), "goal": 1.0, "met": met})
 
-    for n in (1, 2, 3, 5, 8, 13, 20):
-        name, strict = f"count {n}", n >= 3
-        row(f"count n={n} p50", "µs", mine[name]["p50"], off[name]["p50"], "infini-gram, prefetch off", 25 if strict else 1)
-        row(f"count n={n} p50", "µs", mine[name]["p50"], results["infini-gram, defaults"][name]["p50"], "infini-gram, defaults", 1)
-        row(f"count n={n} p50", "µs", mine[name]["p50"], results["tokengrams"][name]["p50"], "tokengrams", 7 if strict else 1)
-    absolute("count n=5 p50, absolute", "µs", mine["count 5"]["p50"], 1.0)
-    batch = 1 / mine["batch 100k"]["p50"]
-    row("batch of 100k counts", "µs/query", mine["batch 100k"]["p50"], off["batch 100k"]["p50"], "infini-gram, prefetch off", 1)
-    row("batch of 100k counts", "µs/query", mine["batch 100k"]["p50"], results["tokengrams"]["batch 100k"]["p50"], "tokengrams", 1)
-    absolute("batch, both cores, wall", "M queries/s", batch, 4.0, True)
-    absolute("batch, both cores, by CPU time", "M queries/s", os.cpu_count() / mine["batch cpu"]["p50"], 4.0, True)
-    for n in (1, 3):
-        for at in ("p05", "p50"):
-            row(f"next n={n} {at}", "µs", mine[f"next {n}"][at], results["tokengrams"][f"next {n}"][at], "tokengrams", 10)
-            row(f"next n={n} {at}", "µs", mine[f"next {n}"][at], off[f"next {n}"][at], "infini-gram, prefetch off (sampled)", 1)
-    row("∞-gram probability, 50 tokens p50", "µs", mine["infgram 50"]["p50"], off["infgram 50"]["p50"], "infini-gram, prefetch off", 1)
-    row("two-phrase AND p50", "µs", mine["and 2"]["p50"], off["and 2"]["p50"], "infini-gram, prefetch off", 10)
-    row("trace of 500 tokens p50", "µs", mine["trace 500"]["p50"], off["trace 500"]["p50"], "infini-gram, prefetch off", 1)
-    absolute("trace of 500 tokens p50, absolute", "µs", mine["trace 500"]["p50"], 250)
-    row("build, suffix part", "CPU s", sort["cpu"], infini_cpu, "infini-gram", 10)
-    row("build, suffix part", "CPU s", sort["cpu"], tokengrams_cpu, "tokengrams", 1)
+    default_, rust = results["infini-gram, defaults"], results["tokengrams"]
+    peers = ((off, "infini-gram, prefetch off"), (default_, "infini-gram, defaults"), (rust, "tokengrams"))
+    # Both ways of holding the index: mapped files, and a copy in memory in huge pages (--resident).
+    for mine, held in ((results["ours"], "mapped"), (results["ours, resident"], "resident")):
+        for n in (1, 2, 3, 5, 8, 13, 20):
+            name, strict = f"count {n}", n >= 3
+            for theirs_, who in peers:
+                goal = {"infini-gram, prefetch off": 25, "tokengrams": 7}.get(who, 1) if strict else 1
+                row(f"count n={n} p50, {held}", "µs", mine[name]["p50"], theirs_[name]["p50"], who, goal)
+            if strict:
+                absolute(f"count n={n} p50, {held}", "µs", mine[name]["p50"], 1.0)
+        for how in ("list", "n-grams"):
+            batch = mine[f"batch of a {how}" if how == "list" else f"batch of {how}"]
+            for theirs_, who in (peers[0], peers[2]):
+                row(f"batch of 100k counts, {how}, {held}", "µs/query", batch["wall"], theirs_["batch 100k"]["p50"], who, 1)
+            absolute(f"batch, {how}, both cores, wall, {held}", "M queries/s", 1 / batch["wall"], 4.0, True)
+            absolute(f"batch, {how}, both cores, by CPU time, {held}", "M queries/s", os.cpu_count() / batch["cpu"], 4.0, True)
+        for n in (1, 3):
+            for at in ("p05", "p50"):
+                for theirs_, who in peers:
+                    goal = 10 if who == "tokengrams" else 1
+                    who += " (sampled)" if "infini" in who else ""
+                    row(f"next n={n} {at}, {held}", "µs", mine[f"next {n}"][at], theirs_[f"next {n}"][at], who, goal)
+            row(f"next n={n} p50 with texts, {held}", "µs", mine[f"next, texts {n}"]["p50"], rust[f"next {n}"]["p50"], "tokengrams, ids only", 1)
+        for theirs_, who in peers[:2]:
+            row(f"∞-gram probability, 50 tokens p50, {held}", "µs", mine["infgram 50"]["p50"], theirs_["infgram 50"]["p50"], who, 1)
+            row(f"two-phrase AND p50, {held}", "µs", mine["and 2"]["p50"], theirs_["and 2"]["p50"], who, 10)
+            row(f"trace of 500 tokens p50, {held}", "µs", mine["trace 500"]["p50"], theirs_["trace 500"]["p50"], who, 1)
+        absolute(f"trace of 500 tokens p50, {held}", "µs", mine["trace 500"]["p50"], 250)
+    mine = results["ours"]
+    for what, unit, key, goal in (("CPU", "s", "cpu", 10), ("wall", "s", "wall", 1), ("peak memory", "KiB", "peak_kib", 1)):
+        row(f"build, suffix part, {what}", unit, sort[key], infini[key], "infini-gram", goal)
+        row(f"build, suffix part, {what}", unit, sort[key], tokengrams[key], "tokengrams", 1)
     text = described["text_bytes"] / 1e6
     absolute("build end to end, gpt2", "MB of text/CPU s", text / end_to_end, 25, True)
     shard = next(p for p in (index / "shards").iterdir())
@@ -249,10 +234,11 @@ def main():
     absolute("size", "bytes/token", structure / tokens, 6.3)
     row("size", "bytes/token", structure / tokens, size(theirs / "tokenized.0", theirs / "table.0", theirs / "offset.0"), "infini-gram", 1)
     row("size", "bytes/token", structure / tokens, size(WORK / "tokens.u16", table), "tokengrams", 1)
+    absolute("open, mapped", "ms", mine["open_ms"], 50)
     row("open", "ms", mine["open_ms"], infini_open, "infini-gram", 0)
     row("open", "ms", mine["open_ms"], tokengrams_open, "tokengrams", 1)
     notes = {"tokens": tokens, "documents": exported["documents"], "text_mb": round(text, 1), "call_floor_us": round(floor, 3),
-             "suffix_peak_kib": sort["peak_kib"], "counts_where_peers_disagree": wrong, "latencies_us": results}
+             "sort_s": sort["of which sorting"], "counts_where_peers_disagree": wrong, "latencies_us": results}
     peer.report("exact", rows, notes)
 
 

@@ -3,7 +3,8 @@
 //!
 //! usage: exact export INDEX OUT          the token stream of an index of one shard of two-byte tokens, and its sizes
 //!        exact sort TOKENS SEPARATOR     the suffix part of a build, on one thread: CPU seconds and peak memory
-//!        exact query INDEX QUERIES.json  latencies, in microseconds a query, through the library's own calls
+//!        exact query INDEX QUERIES.json RESIDENT  latencies, in microseconds a query, through the library's own calls, with so
+//!                                        many bytes of memory for a copy of the index
 #![deny(unsafe_code)]
 
 #[path = "../process.rs"]
@@ -12,9 +13,11 @@ mod process;
 use std::path::Path;
 use std::time::Instant;
 
+use priorart::format::Pages;
 use priorart::index::Snapshot;
 use priorart::query::Ngram;
 use priorart::query::boolean::Expression;
+use priorart::query::count::NgramList;
 use priorart::suffix::Token;
 use priorart::suffix::layout::{self, SuffixMeta};
 use priorart::suffix::sort;
@@ -26,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     let answer = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["export", index, out] => export(index, out)?,
         ["sort", tokens, separator] => sorted(tokens, separator.parse()?)?,
-        ["query", index, queries] => query(index, queries)?,
+        ["query", index, queries, resident] => query(index, queries, resident.parse()?)?,
         _ => {
             println!("skipped: run by `benches/peers/run exact`");
             return Ok(());
@@ -40,7 +43,10 @@ fn export(index: &str, out: &str) -> anyhow::Result<Value> {
     let snapshot = Snapshot::open(Path::new(index))?;
     anyhow::ensure!(snapshot.shards.len() == 1, "the index has {} shards, not one", snapshot.shards.len());
     let shard = &snapshot.shards[0];
-    let ids: Vec<u16> = priorart::with_view!(shard.exact, v => v.tokens().iter().map(|t| t.id() as u16).collect());
+    let ids: Vec<u16> = priorart::with_view!(shard.exact, v => {
+        let positions = shard.documents.tokens() as usize;
+        v.read(0..positions).iter().map(|t| t.id() as u16).collect()
+    });
     let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
     std::fs::write(out, bytes)?;
     Ok(
@@ -50,16 +56,22 @@ fn export(index: &str, out: &str) -> anyhow::Result<Value> {
 
 fn sorted(tokens: &str, separator: u32) -> anyhow::Result<Value> {
     let raw = std::fs::read(tokens)?;
-    let stream: Vec<u16> = raw.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+    // As a build holds it.
+    let mut stream: Pages<u16> = Pages::with_capacity(raw.len() / 2);
+    stream.extend(raw.len() / 2, raw.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])))?;
     drop(raw);
     let documents = stream.iter().filter(|&&t| t as u32 == separator).count();
     let meta = SuffixMeta::new(stream.len() as u64, documents as u64, separator);
-    let start = cpu_seconds();
+    let start = (cpu_seconds(), Instant::now());
     let suffix_array = sort::suffix_array(&stream, separator)?;
+    let sorted = cpu_seconds() - start.0;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let mut blocks = tempfile::tempfile()?;
     pool.install(|| layout::write(&stream, &suffix_array, &meta, &mut blocks))?;
-    Ok(json!({ "cpu": cpu_seconds() - start, "peak_kib": memory_kib("VmHWM") }))
+    Ok(json!({
+        "cpu": cpu_seconds() - start.0, "of which sorting": sorted, "wall": start.1.elapsed().as_secs_f64(),
+        "peak_kib": memory_kib("VmHWM"),
+    }))
 }
 
 /// Microseconds of each call, sorted.
@@ -80,9 +92,9 @@ fn summary(times: &[f64]) -> Value {
     json!({ "p05": times[times.len() / 20], "p50": times[times.len() / 2], "p99": times[times.len() * 99 / 100] })
 }
 
-fn query(index: &str, queries: &str) -> anyhow::Result<Value> {
+fn query(index: &str, queries: &str, resident: u64) -> anyhow::Result<Value> {
     let start = Instant::now();
-    let snapshot = Snapshot::open(Path::new(index))?;
+    let snapshot = Snapshot::open_resident(Path::new(index), resident)?;
     let opened = start.elapsed();
     let asked: Value = serde_json::from_slice(&std::fs::read(queries)?)?;
     let list = |value: &Value| -> anyhow::Result<Vec<Ngram>> {
@@ -98,7 +110,15 @@ fn query(index: &str, queries: &str) -> anyhow::Result<Value> {
         let mut run = |pass: usize| -> anyhow::Result<Option<Vec<f64>>> {
             let times = match kind {
                 "count" => each(&list(value)?, |q| sums += snapshot.count(q)),
-                "next" => each(&list(value)?, |q| sums += snapshot.next(q, 0).distinct as u64),
+                // The peers give counts of ids; with texts, as `priorart next` prints them, it is another row.
+                "next" => {
+                    let prompts = list(value)?;
+                    if pass > 0 {
+                        let texts = each(&prompts, |q| drop(std::hint::black_box(snapshot.next(q, 0))));
+                        out.insert(name.replace("next", "next, texts"), summary(&texts));
+                    }
+                    each(&prompts, |q| sums += snapshot.next_counts(q).map_or(0, |c| c.followers.len() as u64))
+                }
                 "infgram" => {
                     let prompts: Vec<(Ngram, Ngram)> =
                         list(value)?.iter().map(|q| (q.slice(0..q.len() - 1), q.slice(q.len() - 1..q.len()))).collect();
@@ -116,14 +136,29 @@ fn query(index: &str, queries: &str) -> anyhow::Result<Value> {
                 "trace" => each(&list(value)?, |q| sums += snapshot.maximal_spans(q).len() as u64),
                 "batch" => {
                     let all = list(value)?;
-                    let start = (Instant::now(), cpu_seconds());
-                    sums += snapshot.counts(&all).iter().sum::<u64>();
-                    let each = start.0.elapsed().as_secs_f64() * 1e6 / all.len() as f64;
-                    if pass > 0 {
-                        let by_cpu = (cpu_seconds() - start.1) * 1e6 / all.len() as f64;
-                        out.insert("batch cpu".into(), json!({ "p50": by_cpu }));
+                    let mut ids = NgramList::default();
+                    for ngram in &all {
+                        let Ngram::Ids(ngram) = ngram else { continue };
+                        ids.push(ngram);
                     }
-                    vec![each]
+                    // Often enough that the clock of CPU time, which ticks a hundred times a second, tells.
+                    let mut batches =
+                        |what: &str, counts: &dyn Fn() -> anyhow::Result<Vec<u64>>| -> anyhow::Result<f64> {
+                            const TIMES: usize = 20;
+                            let start = (Instant::now(), cpu_seconds());
+                            for _ in 0..TIMES {
+                                sums += counts()?.iter().sum::<u64>();
+                            }
+                            let scale = 1e6 / (all.len() * TIMES) as f64;
+                            let by_cpu = (cpu_seconds() - start.1) * scale;
+                            let wall = start.0.elapsed().as_secs_f64() * scale;
+                            if pass > 0 {
+                                out.insert(what.into(), json!({ "wall": wall, "cpu": by_cpu }));
+                            }
+                            Ok(wall)
+                        };
+                    batches("batch of n-grams", &|| Ok(snapshot.counts(&all)))?;
+                    vec![batches("batch of a list", &|| Ok(snapshot.counts_of(&ids)?))?]
                 }
                 _ => return Ok(None),
             };

@@ -16,7 +16,8 @@ right when it is as near as the true tenth, so that copies of a text do not coun
 interpolated on the curve (logarithm of the rate over the recall), and where a curve begins above the recall, its first
 point counts.
 
-Writes vectors.json, vectors.md (tables) and vectors.svg (curves) to DIR.
+Writes vectors.json to DIR (benches/peers/results), the tables to standard output and the curves to docs/vectors.svg, or to
+DIR where it is given.
 """
 import argparse, json, math, os, platform, subprocess, sys, time
 
@@ -206,7 +207,7 @@ def main():
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=0, help="rows to index (0: all)")
     parser.add_argument("--bin")
-    parser.add_argument("--out", default=os.path.join(here, "results"))
+    parser.add_argument("--out")
     parser.add_argument("--work", default=os.path.join(here, ".scratch", "vectors-work"))
     parser.add_argument("--ivf", action="store_true")
     parser.add_argument("--quick", action="store_true")
@@ -226,6 +227,8 @@ def main():
     import numpy as np
 
     os.makedirs(args.work, exist_ok=True)
+    drawn = args.out or os.path.join(here, "..", "..", "docs")
+    args.out = args.out or os.path.join(here, "results")
     os.makedirs(args.out, exist_ok=True)
     if not args.bin:
         features = ["--features", "faiss"] if args.ivf else []
@@ -347,11 +350,10 @@ def main():
         lines.append(f"| {r['metric']} | {show(r['ours'])} | {show(r['peer'])} ({r['peer_name']}) | {ratio} | {r['goal']} | "
                      f"{'yes' if r['met'] else 'NO'} |")
     text = "\n".join(lines) + "\n"
-    open(f"{args.out}/vectors.md", "w").write(text)
     print(text)
     curves = {n: r["points"] for n, r in raw.items() if len(r["points"]) > 1}
     if curves:
-        svg(curves, f"{args.out}/vectors.svg")
+        svg(curves, f"{drawn}/vectors.svg")
 
 
 main()

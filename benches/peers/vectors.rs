@@ -2,7 +2,7 @@
 //! prints one JSON object. Run by `vectors.py`, which runs the peers on the same files.
 //!
 //! usage: vectors KIND BASE.npy QUERIES.npy TRUTH.npy DIR SETTING…
-//!   KIND: gemm | flat-f32 | flat-f16 | flat-int8 | hnsw-int8 | hnsw-f16 | hnsw-f32 | hnsw_rs | ivf:FACTORY
+//!   KIND: flat-f32 | flat-f16 | flat-int8 | hnsw-int8 | hnsw-f16 | hnsw-f32 | hnsw_rs | ivf:FACTORY
 //!   TRUTH: the exact k-th best score of every query, one column. SETTING: ef or nprobe values.
 #![deny(unsafe_code)]
 

@@ -1,18 +1,20 @@
 //! Recall per way of leaking and precision, for every protocol; false positives on clean text; speed.
 //!
 //! ```text
-//! PRIORART_DATA=… cargo bench --bench planted [-- speed visible generated clean overlap] [--list]
+//! PRIORART_DATA=… cargo bench --bench planted [-- speed visible columns generated clean overlap] [--list]
 //! ```
 //!
 //! - `speed`: MB per CPU-second and peak memory against 86,000 rows, for the default protocol and for all of them.
 //! - `visible`: the planted corpus with known truth. `generated`: the same ways of leaking made anew, from other items,
 //!   in other hosts, with another seed (`generate.rs`), so that rules are not tuned to items.
+//! - `columns`: the planted corpus once more with the semantic and code columns (needs the encoder), and their first stage.
 //! - `clean`: documents of real corpora flagged against four benchmarks. Those that do quote an item are set aside: they are listed,
 //!   with the items and why, in `true_overlaps.json`; any other is printed, to be judged by reading.
 //! - `overlap`: problems of one real benchmark inside another.
 //!
 //! Prints tables and writes `benches/peers/results/planted.json`.
 
+mod columns;
 mod generate;
 mod measure;
 #[path = "../process.rs"]
@@ -46,6 +48,9 @@ fn main() -> Outcome<()> {
     }
     if wants("visible") {
         visible(&data, &mut results, list)?;
+    }
+    if wants("columns") {
+        columns::columns(&data, &mut results, list)?;
     }
     if wants("generated") {
         generated(&data, &mut results, list)?;

@@ -14,7 +14,7 @@ use crate::bars::Bars;
 /// fetched again; an interrupted fetch goes on where it stopped.
 #[derive(Args)]
 pub struct Fetch {
-    /// Names in the catalog
+    /// Names in the catalog, or models of the hub as OWNER/NAME@COMMIT
     #[arg(value_name = "NAME", required_unless_present = "list")]
     names: Vec<String>,
 

@@ -7,6 +7,7 @@
 mod bars;
 mod compact;
 mod fetch;
+mod import;
 mod merge;
 mod plan;
 mod prune;
@@ -32,6 +33,8 @@ enum Command {
     Compact(compact::Compact),
     ExportVectors(vectors::Export),
     Fetch(fetch::Fetch),
+    #[command(subcommand)]
+    Import(import::Import),
     ImportVectors(vectors::Import),
     Merge(merge::Merge),
     Plan(plan::Plan),
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Compact(arguments) => arguments.run(),
         Command::ExportVectors(arguments) => arguments.run(),
         Command::Fetch(arguments) => arguments.run(),
+        Command::Import(command) => command.run(),
         Command::ImportVectors(arguments) => arguments.run(),
         Command::Merge(arguments) => arguments.run(),
         Command::Plan(arguments) => arguments.run(),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use priorart::Result;
 use priorart::index::{Snapshot, build, rewrite};
+use priorart::shard::Layout;
 
 /// Merge consecutive shards, as many as fit, without tokenising or embedding again.
 ///
@@ -31,7 +32,8 @@ impl Merge {
     /// Runs the subcommand.
     pub fn run(self) -> Result<ExitCode> {
         let snapshot = Snapshot::open(&self.index)?;
-        let limit = build::shard_tokens(&snapshot.tokenizer, self.memory.saturating_mul(1_000_000))?;
+        let layout = snapshot.shards.first().map_or(Layout::Fast, |s| s.meta.layout);
+        let limit = build::shard_tokens(&snapshot.tokenizer, self.memory.saturating_mul(1_000_000), layout)?;
         let done = rewrite::merge(&snapshot, &self.shards, limit, &mut |step| {
             if !self.quiet {
                 eprintln!("{step}");

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use priorart::ann::{Element, Kind, plan};
 use priorart::index::build::shard_tokens;
+use priorart::shard::Layout;
 use priorart::shard::build::{bytes_per_token, disk_bytes_per_token};
 use priorart::tokenize::Tokenizer;
 use priorart::{Error, Result};
@@ -153,10 +154,10 @@ impl Plan {
             }
         }
         let memory = self.memory.saturating_mul(1_000_000);
-        let tokens_per_shard = shard_tokens(tokenizer, memory)?;
+        let tokens_per_shard = shard_tokens(tokenizer, memory, Layout::Fast)?;
         let shards = (tokens / tokens_per_shard as f64).ceil().max(1.0);
         let in_shard = (tokens / shards) as u64;
-        let each = disk_bytes_per_token(tokenizer, in_shard);
+        let each = disk_bytes_per_token(tokenizer, in_shard, Layout::Fast);
         let top = 8.54 / 256.0;
         let pointers = (64 - in_shard.saturating_sub(1).leading_zeros()).max(1) as f64 / 8.0;
         let suffix = pointers + 1.0 + 8.0 / 64.0;
@@ -182,7 +183,7 @@ impl Plan {
             tokens_per_shard,
             bytes: parts.iter().map(|p| p.1).sum(),
             parts,
-            build_memory: memory.min((320 << 20) + (in_shard * (bytes_per_token(tokenizer) + 4))),
+            build_memory: memory.min((320 << 20) + (in_shard * (bytes_per_token(tokenizer, Layout::Fast) + 4))),
             resident,
             cpu_hours,
             wall_hours: cpu_hours / self.cores as f64,
@@ -242,7 +243,7 @@ impl Plan {
                 s.tokens as f64 / s.write_seconds.max(0.01) / 1e6
             ),
             None => format!(
-                "exact index: {STREAM_TEXT} bytes of text a token, documents compressed {COMPRESSION}-fold, {} MB/s of text read and tokenised, {} M tokens/s sorted and written by a core: assumed",
+                "exact index (fast layout): {STREAM_TEXT} bytes of text a token, documents compressed {COMPRESSION}-fold, {} MB/s of text read and tokenised, {} M tokens/s sorted and written by a core: assumed",
                 TOKENIZE / 1e6,
                 WRITE / 1e6
             ),

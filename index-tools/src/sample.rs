@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use priorart::corpus::{Document, Documents, ReadOptions, discover};
 use priorart::embed::{Encoder, OpenOptions, find_model, open};
+use priorart::shard::Layout;
 use priorart::shard::build::{ShardBuilder, tokenize};
 use priorart::store::{DiskStore, Store};
 use priorart::tokenize::Tokenizer;
@@ -67,7 +68,7 @@ pub fn take(paths: &[PathBuf], tokenizer: &Tokenizer, encoder: Option<&str>, mos
     let place = tempfile::tempdir().map_err(Error::io(std::env::temp_dir(), "create"))?;
     let dir = place.path().join("shard");
     DiskStore.create_dir_all(&dir)?;
-    let mut builder = ShardBuilder::create(&DiskStore, &dir, tokenizer)?;
+    let mut builder = ShardBuilder::create(&DiskStore, &dir, tokenizer, Layout::Fast)?;
     let mut sampled = Sampled {
         disk_bytes,
         sampled_disk_bytes: 0,

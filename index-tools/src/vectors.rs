@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use priorart::ann::{
-    ChunkRow, Element, FlatIndex, Kind, MatrixReader, ParquetWriter, VectorSettings, read_ids, read_parquet, write_npy,
-    write_safetensors,
+    ChunkRow, FlatIndex, Kind, MatrixReader, ParquetWriter, StoredAs, VectorSettings, read_ids, read_parquet,
+    write_npy, write_safetensors,
 };
-use priorart::index::spaces::{Space, Take, import};
+use priorart::index::spaces::{Space, Take, import, import_faiss};
 use priorart::index::{DocumentRef, IndexDir, Snapshot};
 use priorart::query::neighbors::no_embeddings;
 use priorart::{Error, Result};
@@ -25,10 +25,11 @@ pub struct Import {
     /// Name of the space
     #[arg(long, value_name = "NAME")]
     space: String,
-    /// The vectors: .npy, .safetensors or .parquet (with a column of ids and a list column of floats)
+    /// The vectors: .npy, .safetensors or .parquet (with a column of ids and a list column of floats); or a FAISS index, .faiss
+    /// or .index, which is searched as it is (needs a build with --features faiss)
     #[arg(value_name = "FILE")]
     vectors: PathBuf,
-    /// The ids of the rows, one a line; for .npy and .safetensors
+    /// The ids of the rows, one a line; for .npy and .safetensors, and for a FAISS index without an id map
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
     /// Name of the matrix in a .safetensors file that has several
@@ -49,9 +50,9 @@ pub struct Import {
     /// auto, flat, hnsw, hnsw_rs or ivf
     #[arg(long, default_value = "auto", value_name = "KIND")]
     vector_index: Kind,
-    /// Element type of the stored vectors: f32, f16 or int8
+    /// Stored vectors: f32, f16, int8, or none (similarities are then those of the index's codes)
     #[arg(long, default_value = "f32", value_name = "TYPE")]
-    store: Element,
+    store: StoredAs,
     /// Replace a space of the same name
     #[arg(long)]
     replace: bool,
@@ -59,6 +60,10 @@ pub struct Import {
 
 fn is_parquet(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "parquet")
+}
+
+fn is_faiss(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "faiss" || e == "index")
 }
 
 impl Import {
@@ -73,7 +78,10 @@ impl Import {
             ))),
             _ => Ok(()),
         };
-        let published = if is_parquet(&self.vectors) {
+        let published = if is_faiss(&self.vectors) {
+            let ids = self.ids.as_deref().map(read_ids).transpose()?;
+            import_faiss(&dir, &self.space, &self.vectors, ids, self.dim, !self.keep_length, self.replace)?
+        } else if is_parquet(&self.vectors) {
             let mut rows = |take: Take| {
                 read_parquet(&self.vectors, &self.id_column, &self.vector_column, &mut |id, vector| {
                     fits(vector.len())?;
@@ -159,7 +167,7 @@ impl Export {
                     "run `index-tools compact`, which takes them out, and export again",
                 ));
             }
-            matrix(space.vectors.flat(), &self.out)?;
+            matrix(space.vectors.flat()?, &self.out)?;
             let mut path = self.out.clone().into_os_string();
             path.push(".ids");
             let ids: String = space.ids.iter().map(|id| format!("{id}\n")).collect();
@@ -176,7 +184,7 @@ impl Export {
                 }
             };
             let Some(semantic) = semantic else { return Err(no_embeddings()) };
-            matrix(semantic.vectors.flat(), &self.out)?;
+            matrix(semantic.vectors.flat()?, &self.out)?;
             semantic.len() as u64
         };
         println!("{rows} vectors in {}", self.out.display());
@@ -198,6 +206,7 @@ fn chunks(snapshot: &Snapshot, path: &Path) -> Result<u64> {
     let (mut count, mut vector) = (0, Vec::new());
     for (number, shard) in (0..).zip(&snapshot.shards) {
         let Some(semantic) = &shard.semantic else { continue };
+        let vectors = semantic.vectors.flat()?.rows();
         let mut last = None;
         for row in 0..semantic.len() as u32 {
             let Some(chunk) = semantic.chunk(row) else { continue };
@@ -210,7 +219,7 @@ fn chunks(snapshot: &Snapshot, path: &Path) -> Result<u64> {
             let Some((_, document)) = &last else { continue };
             let text = document.text.get(chunk.start_byte as usize..chunk.end_byte as usize).unwrap_or_default();
             vector.clear();
-            semantic.vectors.flat().rows().decode(row, &mut vector);
+            vectors.decode(row, &mut vector);
             let row = ChunkRow {
                 shard: number,
                 document: chunk.document,

@@ -89,10 +89,10 @@ fn index(dir: &Path) {
     build(&made, &tokenizer, &files, &options, &mut |_| {}).unwrap();
     let graph = priorart::ann::HnswParams { m: 3, ef_construction: 8, ..Default::default() };
     let settings = VectorSettings { kind: Kind::Hnsw, hnsw: Some(graph), ..Default::default() };
-    let rule = ChunkRule { window: 8, stride: 8 };
+    let rule = ChunkRule { window: 8, stride: 8, ..ChunkRule::default() };
     for shard in task_shards(&made, &tokenizer, &files, &options).unwrap() {
         let store = &**made.store();
-        priorart::shard::semantic::write(store, &shard, &*encoder, &rule, &settings, &mut |_| {}).unwrap();
+        priorart::shard::semantic::write(store, &shard, &tokenizer, &*encoder, &rule, &settings, &mut |_| {}).unwrap();
     }
     publish(&made, &tokenizer, &files, &options, |_| {}).unwrap();
 }
@@ -186,7 +186,7 @@ fn spaces_come_in_and_chunks_go_out() {
     })
     .unwrap();
     assert_eq!((rows.len(), rows[3].0.as_str()), (360, "d1"));
-    let stored = snapshot.shards[0].semantic.as_ref().unwrap().vectors.flat().vector(3).unwrap();
+    let stored = snapshot.shards[0].semantic.as_ref().unwrap().vectors.flat().unwrap().vector(3).unwrap();
     assert_eq!(rows[3].1, stored);
     let mut writer = ParquetWriter::create(&at.join("p.parquet"), 6).unwrap();
     for (i, vector) in values.chunks_exact(6).enumerate() {

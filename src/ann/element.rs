@@ -71,6 +71,47 @@ impl std::str::FromStr for Element {
     }
 }
 
+/// What is kept of the vectors beside an index of them: their elements in one type, or (`none`) nothing.
+///
+/// With `none`, similarities are those of the index's own codes, and whatever needs the vectors themselves (exhaustive
+/// search, neighbours of a document, ranking, measuring recall) is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StoredAs(pub Option<Element>);
+
+impl StoredAs {
+    /// `f32`, `f16`, `int8` or `none`.
+    pub fn name(self) -> &'static str {
+        self.0.map_or("none", Element::name)
+    }
+}
+
+impl From<Element> for StoredAs {
+    fn from(element: Element) -> StoredAs {
+        StoredAs(Some(element))
+    }
+}
+
+impl std::str::FromStr for StoredAs {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<StoredAs> {
+        if s == "none" { Ok(StoredAs(None)) } else { s.parse().map(|e| StoredAs(Some(e))) }
+    }
+}
+
+impl TryFrom<String> for StoredAs {
+    type Error = Error;
+    fn try_from(s: String) -> Result<StoredAs> {
+        s.parse()
+    }
+}
+
+impl From<StoredAs> for String {
+    fn from(stored: StoredAs) -> String {
+        stored.name().into()
+    }
+}
+
 /// Scale of an int8 row: its largest absolute element becomes 127.
 pub fn quantize(row: &[f32], codes: &mut Vec<i8>) -> f32 {
     let scale = row.iter().fold(0f32, |m, x| m.max(x.abs())) / 127.0;

@@ -97,6 +97,13 @@ pub struct MappedFile {
     header: Header,
 }
 
+/// Rows and dimension that the header of a vector index of any kind tells.
+pub fn shape_of(path: &Path) -> Result<(usize, usize)> {
+    let kind = kind_of(path)?;
+    let header = *MappedFile::open(path, kind, u32::MAX)?.header();
+    Ok((header.rows as usize, header.dim as usize))
+}
+
 impl MappedFile {
     /// Maps `path` and checks its header: magic, kind, version at most `version`, a dimension, and the length.
     pub fn open(path: &Path, kind: u32, version: u32) -> Result<MappedFile> {

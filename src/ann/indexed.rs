@@ -1,18 +1,22 @@
 //! Stored vectors with a vector index over them: searches go to the index, similarities come from the vectors.
 //!
 //! Two files: a `flat` index that keeps the vectors, and beside it, unless the kind is `flat`, an approximate one over the same rows. What the
-//! approximate one finds is rescored from the first, so that every similarity is exact for what is stored.
+//! approximate one finds is rescored from the first, so that every similarity is exact for what is stored. Where nothing
+//! was stored ([`super::StoredAs`]) there is only the second, and similarities are those of its codes.
 
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::{FlatIndex, Hit, Keep, SearchParams, VectorIndex, VectorSettings, check_queries, open, rescore, widen};
+use super::file::shape_of;
+use super::{
+    FlatIndex, Hit, Keep, SearchParams, StoredAs, VectorIndex, VectorSettings, check_queries, open, rescore, widen,
+};
 use crate::error::{Error, Result};
 
 /// Vectors and how they are searched.
 pub struct Indexed {
-    flat: FlatIndex,
+    flat: Option<FlatIndex>,
     approximate: Approximate,
     kind: &'static str,
     /// What a search uses that does not say.
@@ -22,10 +26,12 @@ pub struct Indexed {
 enum Approximate {
     None,
     Open(Box<dyn VectorIndex>),
-    /// There is one, but this binary cannot search it.
+    /// There is one, but this binary cannot search it; its rows and dimension.
     Off {
         what: String,
         feature: &'static str,
+        rows: usize,
+        dim: usize,
     },
 }
 
@@ -34,11 +40,16 @@ impl Indexed {
     ///
     /// An `ivf` index in a binary without FAISS is an error of its searches only: everything else can be done without it.
     pub fn open(vectors: &Path, ann: &Path, settings: Option<&VectorSettings>) -> Result<Indexed> {
-        let flat = FlatIndex::open(vectors)?;
+        let stored = settings.is_none_or(|s| s.store.0.is_some());
+        let flat = if stored { Some(FlatIndex::open(vectors)?) } else { None };
         let approximate = match ann.exists().then(|| open(ann)) {
-            None => Approximate::None,
+            None if stored => Approximate::None,
+            None => return Err(Error::corrupt(ann, 0, "missing, and no vectors are stored beside it")),
             Some(Ok(index)) => Approximate::Open(index),
-            Some(Err(Error::FeatureOff { what, feature })) => Approximate::Off { what, feature },
+            Some(Err(Error::FeatureOff { what, feature })) => {
+                let (rows, dim) = shape_of(ann)?;
+                Approximate::Off { what, feature, rows, dim }
+            }
             Some(Err(error)) => return Err(error),
         };
         let kind = match (&approximate, settings) {
@@ -47,7 +58,7 @@ impl Indexed {
             (Approximate::Open(index), None) => index.kind(),
             (Approximate::Off { .. }, None) => "ivf",
         };
-        if let Approximate::Open(index) = &approximate
+        if let (Approximate::Open(index), Some(flat)) = (&approximate, &flat)
             && (index.len(), index.dim()) != (flat.len(), flat.dim())
         {
             let own = format!("{} rows of {} dimensions", index.len(), index.dim());
@@ -59,13 +70,29 @@ impl Indexed {
     }
 
     /// The stored vectors: exhaustive search, and the truth an approximate one is measured by.
-    pub fn flat(&self) -> &FlatIndex {
-        &self.flat
+    ///
+    /// # Errors
+    /// None are stored.
+    pub fn flat(&self) -> Result<&FlatIndex> {
+        self.flat.as_ref().ok_or_else(|| {
+            Error::invalid_hint(
+                "this needs the vectors themselves, and the index was built to store none",
+                "build it with --store f32, f16 or int8",
+            )
+        })
+    }
+
+    /// Element type of the stored vectors.
+    pub fn stored(&self) -> StoredAs {
+        StoredAs(self.flat.as_ref().map(FlatIndex::element))
     }
 
     /// What answers a search: the stored vectors where it must be `exact`, else the vector index.
-    pub fn searcher(&self, exact: bool) -> &dyn VectorIndex {
-        if exact { &self.flat } else { self }
+    ///
+    /// # Errors
+    /// As [`Indexed::flat`], where it must be exact.
+    pub fn searcher(&self, exact: bool) -> Result<&dyn VectorIndex> {
+        Ok(if exact { self.flat()? } else { self })
     }
 
     fn settle(&self, params: &SearchParams) -> SearchParams {
@@ -79,10 +106,20 @@ impl VectorIndex for Indexed {
         self.kind
     }
     fn len(&self) -> usize {
-        self.flat.len()
+        match (&self.flat, &self.approximate) {
+            (Some(flat), _) => flat.len(),
+            (None, Approximate::Open(index)) => index.len(),
+            (None, Approximate::Off { rows, .. }) => *rows,
+            (None, Approximate::None) => 0,
+        }
     }
     fn dim(&self) -> usize {
-        self.flat.dim()
+        match (&self.flat, &self.approximate) {
+            (Some(flat), _) => flat.dim(),
+            (None, Approximate::Open(index)) => index.dim(),
+            (None, Approximate::Off { dim, .. }) => *dim,
+            (None, Approximate::None) => 0,
+        }
     }
     fn is_exact(&self) -> bool {
         matches!(self.approximate, Approximate::None)
@@ -90,17 +127,18 @@ impl VectorIndex for Indexed {
 
     fn search(&self, queries: &[f32], k: usize, params: &SearchParams, keep: Option<Keep>) -> Result<Vec<Vec<Hit>>> {
         let index = match &self.approximate {
-            Approximate::None => return self.flat.search(queries, k, params, keep),
+            Approximate::None => return self.flat()?.search(queries, k, params, keep),
             Approximate::Open(index) => index,
-            Approximate::Off { what, feature } => return Err(Error::FeatureOff { what: what.clone(), feature }),
+            Approximate::Off { what, feature, .. } => return Err(Error::FeatureOff { what: what.clone(), feature }),
         };
         check_queries(queries, self.dim())?;
+        let Some(flat) = &self.flat else { return index.search(queries, k, &self.settle(params), keep) };
         let wanted = index.candidates(k).min(self.len());
         let mut found = index.search(queries, wanted, &self.settle(params), keep)?;
         found
             .par_iter_mut()
             .zip(queries.par_chunks_exact(self.dim()))
-            .try_for_each(|(hits, query)| rescore(&self.flat, query, hits, k))?;
+            .try_for_each(|(hits, query)| rescore(flat, query, hits, k))?;
         Ok(found)
     }
 
@@ -112,7 +150,7 @@ impl VectorIndex for Indexed {
         keep: Option<Keep>,
     ) -> Result<Vec<Vec<Hit>>> {
         match self.approximate {
-            Approximate::None => self.flat.within(queries, at_least, params, keep),
+            Approximate::None => self.flat()?.within(queries, at_least, params, keep),
             _ => widen(self, queries, at_least, params, keep),
         }
     }
@@ -138,7 +176,7 @@ mod tests {
         let graph = HnswParams { ef_construction: 40, ..Default::default() };
         for kind in [Kind::Hnsw, Kind::HnswRs] {
             let settings = VectorSettings { kind, hnsw: Some(graph), ..Default::default() }.resolve(2000, 24);
-            assert!(settings.build(&Source::Flat(exact.flat()), &ann).unwrap());
+            assert!(settings.build(&Source::Flat(exact.flat().unwrap()), &ann).unwrap());
             let index = Indexed::open(&vectors, &ann, Some(&settings)).unwrap();
             assert_eq!((index.kind(), index.is_exact()), (kind.name(), false));
             let found = index.search(&queries, 10, &params, None).unwrap();
@@ -148,6 +186,16 @@ mod tests {
             let all = exact.within(&queries, 0.7, &params, None).unwrap();
             let (near, all): (usize, usize) = (near.iter().map(Vec::len).sum(), all.iter().map(Vec::len).sum());
             assert!(near <= all && near * 100 >= all * 97, "{near} of {all}");
+            // Without the vectors: the graph's own int8 codes.
+            let none = VectorSettings { store: StoredAs(None), ..settings };
+            let rough = Indexed::open(Path::new("nowhere"), &ann, Some(&none)).unwrap();
+            assert_eq!((rough.len(), rough.dim(), rough.stored().name()), (2000, 24, "none"));
+            let found = rough.search(&queries, 10, &params, None).unwrap();
+            let scores = truth.iter().flatten().zip(found.iter().flatten());
+            assert!(scores.clone().all(|(t, f)| (t.score - f.score).abs() < 0.03));
+            assert!(scores.clone().any(|(t, f)| t.score != f.score), "codes are not vectors");
+            let refused = [rough.flat().err(), rough.searcher(true).err()].map(|e| e.unwrap().to_string());
+            assert!(refused.iter().all(|e| e.contains("built to store none")), "{refused:?}");
         }
         let mut writer = FlatWriter::create(&vectors, 24, Element::F16).unwrap();
         writer.push(&rows[24..]).unwrap();

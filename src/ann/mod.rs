@@ -30,11 +30,11 @@ mod settings;
 mod source;
 mod topk;
 
-pub use element::Element;
+pub use element::{Element, StoredAs};
 pub use flat::{FlatIndex, FlatWriter};
 pub use hnsw::{HnswIndex, HnswParams};
 pub use indexed::Indexed;
-pub use ivf::{IvfIndex, IvfParams};
+pub use ivf::{Imported, IvfIndex, IvfParams};
 pub use kernel::Isa;
 pub use matrix::{MatrixReader, import, read_ids, write_npy, write_safetensors};
 pub use parquet::{ChunkRow, ParquetWriter, read_parquet};

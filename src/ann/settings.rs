@@ -8,15 +8,15 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::plan::lists;
-use super::{Element, HnswParams, IvfParams, Kind, SearchParams, Source, hnsw, ivf, plan};
+use super::{Element, HnswParams, IvfParams, Kind, SearchParams, Source, StoredAs, hnsw, ivf, plan};
 use crate::error::{Error, Result};
 
 /// A vector index and the vectors beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VectorSettings {
     pub kind: Kind,
-    /// Element type of the stored vectors, from which every similarity that is shown is computed.
-    pub store: Element,
+    /// The stored vectors, from which every similarity that is shown is computed.
+    pub store: StoredAs,
     /// Of the kinds `hnsw` and `hnsw_rs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hnsw: Option<HnswParams>,
@@ -30,7 +30,13 @@ pub struct VectorSettings {
 
 impl Default for VectorSettings {
     fn default() -> VectorSettings {
-        VectorSettings { kind: Kind::Flat, store: Element::F32, hnsw: None, ivf: None, search: SearchParams::default() }
+        VectorSettings {
+            kind: Kind::Flat,
+            store: Element::F32.into(),
+            hnsw: None,
+            ivf: None,
+            search: SearchParams::default(),
+        }
     }
 }
 
@@ -41,6 +47,12 @@ impl VectorSettings {
         if self.kind == Kind::Ivf {
             ivf::available()?;
         }
+        if self.kind == Kind::Flat && self.store.0.is_none() {
+            return Err(Error::invalid_hint(
+                "a flat index is the stored vectors: with none stored there would be nothing to search",
+                "store f32, f16 or int8, or choose hnsw or ivf",
+            ));
+        }
         Ok(())
     }
 
@@ -49,6 +61,9 @@ impl VectorSettings {
         let mut chosen = self.clone();
         if chosen.kind == Kind::Auto {
             chosen.kind = plan(rows, dim).choice().kind;
+            if chosen.kind == Kind::Flat && self.store.0.is_none() {
+                chosen.kind = Kind::Hnsw;
+            }
             // What cannot be made here is no choice; a graph is the next best.
             if chosen.kind == Kind::Ivf && ivf::available().is_err() {
                 chosen.kind = Kind::Hnsw;
@@ -66,6 +81,11 @@ impl VectorSettings {
             },
         });
         chosen
+    }
+
+    /// What the vectors are stored as while the index is built: `f32` where none are kept.
+    pub fn building(&self) -> Element {
+        self.store.0.unwrap_or(Element::F32)
     }
 
     /// Builds the index of `source` at `path`; `false` when the kind has no file (`flat`). The settings are resolved ones.
@@ -117,11 +137,19 @@ mod tests {
     #[test]
     fn settings_survive_json() {
         for kind in [Kind::Auto, Kind::Flat, Kind::Hnsw, Kind::HnswRs, Kind::Ivf] {
-            let settings = VectorSettings { kind, store: Element::Int8, ..Default::default() }.resolve(500_000, 64);
+            let settings =
+                VectorSettings { kind, store: Element::Int8.into(), ..Default::default() }.resolve(500_000, 64);
             let text = serde_json::to_string(&settings).unwrap();
             assert_eq!(serde_json::from_str::<VectorSettings>(&text).unwrap(), settings, "{text}");
             assert_eq!(settings.kind.name().parse::<Kind>().unwrap(), settings.kind);
         }
+        let none = VectorSettings { kind: Kind::Auto, store: StoredAs(None), ..Default::default() };
+        let text = serde_json::to_string(&none).unwrap();
+        assert!(text.contains(r#""store":"none""#), "{text}");
+        assert_eq!(serde_json::from_str::<VectorSettings>(&text).unwrap(), none);
+        assert_eq!(none.resolve(10, 4).kind, Kind::Hnsw, "something must be there to search");
+        let flat = VectorSettings { kind: Kind::Flat, ..none };
+        assert!(flat.check().unwrap_err().to_string().contains("nothing to search"));
         let bad = VectorSettings { hnsw: Some(HnswParams { m: 1, ..Default::default() }), ..Default::default() };
         assert!(bad.check().unwrap_err().to_string().contains("M is 1"));
     }

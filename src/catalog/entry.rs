@@ -138,6 +138,51 @@ impl Origin {
     }
 }
 
+/// The entry of a model that the catalog does not list: `OWNER/NAME@COMMIT` of the hub, the commit in its 40 hexadecimal
+/// digits, so that the files cannot change. `None` for a name without a slash, which is one of the catalog.
+///
+/// # Errors
+/// Another revision than a commit; characters that a repository's name cannot have.
+pub(super) fn of_hub(name: &str) -> Result<Option<Entry>> {
+    let Some((owner, rest)) = name.split_once('/') else { return Ok(None) };
+    let refused = |what: &str| {
+        let hint = "write OWNER/NAME@COMMIT with the 40 hexadecimal digits of a commit of the repository";
+        Error::Fetch { name: name.into(), what: what.into(), hint: Some(hint.into()) }
+    };
+    let Some((model, commit)) = rest.split_once('@') else {
+        return Err(refused("a model of the hub needs a revision: without one it could change under an index"));
+    };
+    if commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        return Err(refused("its revision is no commit"));
+    }
+    let plain = |s: &str| {
+        !s.is_empty() && !s.starts_with('.') && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    if !plain(owner) || !plain(model) {
+        return Err(refused("this is no name of a repository"));
+    }
+    let file = |path: &str, optional| FileSpec { path: path.into(), sha256: None, bytes: None, optional };
+    let needed = ["model.safetensors", "config.json", "tokenizer.json"].map(|path| file(path, false));
+    let others = [
+        "modules.json",
+        "1_Pooling/config.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "artifact.metadata",
+    ];
+    let files = needed.into_iter().chain(others.map(|path| file(path, true))).collect();
+    let origin = Origin::Hub { repository: format!("{owner}/{model}"), revision: commit.into(), files };
+    Ok(Some(Entry {
+        name: format!("{owner}--{model}@{commit}"),
+        kind: EntryKind::Model,
+        about: format!("{owner}/{model} of the hub"),
+        licence: "as its repository says".into(),
+        origins: vec![origin],
+    }))
+}
+
 /// Reads a catalog.
 pub(super) fn parse(text: &str) -> Result<Vec<Entry>> {
     #[derive(Deserialize)]
@@ -165,6 +210,24 @@ mod tests {
         format!(
             "[[entry]]\nname='n'\nkind='model'\nabout='a'\nlicence='MIT'\n[[entry.origin]]\nfrom='hub'\nrepository='o/n'\nrevision='r'\nfiles=[{{path='{path}'}}]"
         )
+    }
+
+    #[test]
+    fn a_hub_id_names_a_commit() {
+        assert_eq!(of_hub("all-minilm-l6-v2").unwrap(), None);
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let entry = of_hub(&format!("org/small.model-v1@{commit}")).unwrap().unwrap();
+        let name = format!("org--small.model-v1@{commit}");
+        assert_eq!((entry.name, entry.origins[0].revision()), (name, Some(commit)));
+        for (name, what) in [
+            ("org/model".into(), "needs a revision"),
+            ("org/model@main".into(), "no commit"),
+            (format!("../model@{commit}"), "no name of a repository"),
+            (format!("org/a/b@{commit}"), "no name of a repository"),
+        ] {
+            let error = of_hub(&name).unwrap_err();
+            assert!(error.to_string().contains(what) && error.hint().unwrap().contains("@COMMIT"), "{error}");
+        }
     }
 
     #[test]

@@ -38,11 +38,14 @@ pub fn list() -> Result<Vec<Entry>> {
     entry::parse(include_str!("../../datasets/catalog.toml"))
 }
 
-/// The entry called `name`.
+/// The entry called `name`: of the catalog, or a model of the hub as `OWNER/NAME@COMMIT`.
 ///
 /// # Errors
-/// There is none; the hint lists the names there are.
+/// There is none; the hint lists the names there are. A hub id without a commit.
 pub fn get(name: &str) -> Result<Entry> {
+    if let Some(entry) = entry::of_hub(name)? {
+        return Ok(entry);
+    }
     let entries = list()?;
     let names = entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", ");
     entries.into_iter().find(|e| e.name == name).ok_or_else(|| Error::Fetch {

@@ -6,17 +6,18 @@ use clap::Args;
 
 use super::output::{self, bytes, number};
 use super::{Format, Global, Outcome};
-use crate::corpus::{self, Document, Documents, ReadOptions, SourceFile};
+use crate::corpus::{self, Document, Documents, ReadOptions, SourceFile, TokenFormat, TokenInput};
 use crate::error::Result;
 use crate::index::build::{self as builder, BuildOptions};
 use crate::index::{IndexDir, Manifest};
+use crate::shard::Layout;
 use crate::shard::build::{disk_bytes_per_token, tokenize};
 use crate::tokenize::Tokenizer;
 
 /// What to read, and how.
 #[derive(Debug, Clone, Args)]
 pub struct ReadArgs {
-    /// Files, directories or globs: .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt
+    /// Files, directories or globs: .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt; with --tokens .npy, .bin, .ds
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Field or column that holds the text
@@ -31,15 +32,38 @@ pub struct ReadArgs {
     /// Tolerate up to N bad records, and list them
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub skip_bad: u64,
+    /// The files hold tokens of the named tokenizer, not texts: their text is made of the tokens
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub tokens: Option<TokenFormat>,
+    /// With --tokens: bytes of a token [default: 2 where the vocabulary fits, else 4; Megatron's files tell]
+    #[arg(long, requires = "tokens", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub token_width: Option<u8>,
+    /// With --tokens: the id that ends a document and is not part of it
+    #[arg(long, requires = "tokens", value_name = "ID")]
+    pub end_of_document: Option<u32>,
 }
 
 impl ReadArgs {
-    pub fn options(&self) -> ReadOptions {
+    fn options(&self, tokenizer: &Tokenizer) -> ReadOptions {
+        let wide = tokenizer.spec.vocab.is_some_and(|n| n > 1 << 16);
+        let tokens = self.tokens.map(|format| TokenInput {
+            format,
+            width: self.token_width.unwrap_or(if wide { 4 } else { 2 }),
+            end_of_document: self.end_of_document,
+        });
         ReadOptions {
             text_field: self.text_field.clone(),
             id_field: self.id_field.clone(),
             metadata_fields: self.metadata.clone(),
             skip_bad: self.skip_bad,
+            tokens,
+        }
+    }
+
+    fn files(&self) -> Result<Vec<SourceFile>> {
+        match self.tokens {
+            Some(format) => corpus::discover_tokens(&self.paths, format),
+            None => corpus::discover(&self.paths),
         }
     }
 }
@@ -55,6 +79,14 @@ pub struct TaskArgs {
     pub tasks: Option<u32>,
 }
 
+/// The layout of new shards.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LayoutArgs {
+    /// Layout of the new shards' token index
+    #[arg(long, value_enum, default_value_t = Layout::Fast)]
+    pub layout: Layout,
+}
+
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     #[command(flatten)]
@@ -64,6 +96,8 @@ pub struct BuildArgs {
     tokenizer: String,
     #[command(flatten)]
     semantic: super::semantic::EncoderArgs,
+    #[command(flatten)]
+    layout: LayoutArgs,
     #[command(flatten)]
     tasks: TaskArgs,
     /// Print what the build would make and need, and stop
@@ -75,6 +109,8 @@ pub struct BuildArgs {
 pub struct AddArgs {
     #[command(flatten)]
     read: ReadArgs,
+    #[command(flatten)]
+    layout: LayoutArgs,
     #[command(flatten)]
     tasks: TaskArgs,
     /// Print what would be added, and stop
@@ -89,6 +125,8 @@ pub struct PublishArgs {
     /// The tokenizer the tasks were given
     #[arg(long, default_value = "words", value_name = "NAME")]
     tokenizer: String,
+    #[command(flatten)]
+    layout: LayoutArgs,
     /// Parts of the plan
     #[arg(long, value_name = "N")]
     tasks: u32,
@@ -111,41 +149,48 @@ struct Estimate {
 
 pub fn build(global: &Global, args: BuildArgs) -> anyhow::Result<Outcome> {
     let tokenizer = Tokenizer::open(&args.tokenizer)?;
-    let files = corpus::discover(&args.read.paths)?;
+    let files = args.read.files()?;
     let encoder = args.semantic.open(global)?;
     if args.dry_run {
-        return dry_run(global, &tokenizer, &files, &args.read.options());
+        return dry_run(global, &tokenizer, &files, &args.read.options(&tokenizer), args.layout);
     }
     let path = global.index_path()?;
     // Before the directory is made: what cannot be built leaves nothing behind.
-    options(global, &args.read, &args.tasks).check(&tokenizer)?;
+    options(global, &tokenizer, &args.read, &args.tasks, args.layout).check(&tokenizer)?;
     let mut seed = builder::seed(&tokenizer);
     if let Some(e) = &encoder {
         seed.encoder = Some(e.encoder.spec().clone());
         seed.chunking = Some(e.chunking.clone());
     }
     let dir = IndexDir::create(path, seed)?;
-    run(global, &dir, &tokenizer, &files, &args.read, &args.tasks, encoder)
+    run(global, &dir, &tokenizer, &files, options(global, &tokenizer, &args.read, &args.tasks, args.layout), encoder)
 }
 
 pub fn add(global: &Global, args: AddArgs) -> anyhow::Result<Outcome> {
     let dir = IndexDir::open(global.index_path()?)?;
     let manifest = dir.manifest()?;
     let tokenizer = Tokenizer::from_spec(&manifest.tokenizer)?;
-    let files = corpus::discover(&args.read.paths)?;
+    let files = args.read.files()?;
     if args.dry_run {
-        return dry_run(global, &tokenizer, &files, &args.read.options());
+        return dry_run(global, &tokenizer, &files, &args.read.options(&tokenizer), args.layout);
     }
     let encoder = super::semantic::open_for(global, &manifest)?;
-    run(global, &dir, &tokenizer, &files, &args.read, &args.tasks, encoder)
+    run(global, &dir, &tokenizer, &files, options(global, &tokenizer, &args.read, &args.tasks, args.layout), encoder)
 }
 
-fn options(global: &Global, read: &ReadArgs, tasks: &TaskArgs) -> BuildOptions {
+fn options(
+    global: &Global,
+    tokenizer: &Tokenizer,
+    read: &ReadArgs,
+    tasks: &TaskArgs,
+    layout: LayoutArgs,
+) -> BuildOptions {
     BuildOptions {
-        read: read.options(),
+        read: read.options(tokenizer),
         memory: global.memory(),
         task: tasks.task.unwrap_or(0),
         tasks: tasks.tasks.unwrap_or(1),
+        layout: layout.layout,
     }
 }
 
@@ -154,11 +199,9 @@ fn run(
     dir: &IndexDir,
     tokenizer: &Tokenizer,
     files: &[SourceFile],
-    read: &ReadArgs,
-    tasks: &TaskArgs,
+    options: BuildOptions,
     encoder: Option<super::semantic::Opened>,
 ) -> anyhow::Result<Outcome> {
-    let options = options(global, read, tasks);
     let mine = builder::task_files(files, options.task, options.tasks);
     let bar = output::bar(mine.iter().map(|f| f.bytes).sum(), global.quiet, "index");
     let built = builder::build(dir, tokenizer, files, &options, &mut |p| {
@@ -182,7 +225,7 @@ fn run(
             "{} shards: with --memory of {} one holds about {} tokens",
             built.shards,
             bytes(options.memory),
-            number(builder::shard_tokens(tokenizer, options.memory)?)
+            number(builder::shard_tokens(tokenizer, options.memory, options.layout)?)
         );
     }
     if let Some(e) = &encoder {
@@ -206,12 +249,18 @@ fn run(
 pub fn publish(global: &Global, args: PublishArgs) -> anyhow::Result<Outcome> {
     let path = global.index_path()?;
     let tokenizer = Tokenizer::open(&args.tokenizer)?;
-    let files = corpus::discover(&args.read.paths)?;
+    let files = args.read.files()?;
     let dir = match IndexDir::open(path) {
         Ok(dir) => dir,
         Err(_) => IndexDir::create(path, builder::seed(&tokenizer))?,
     };
-    let options = BuildOptions { read: args.read.options(), memory: global.memory(), task: 0, tasks: args.tasks };
+    let options = BuildOptions {
+        read: args.read.options(&tokenizer),
+        memory: global.memory(),
+        task: 0,
+        tasks: args.tasks,
+        layout: args.layout.layout,
+    };
     summary(global, &builder::publish(&dir, &tokenizer, &files, &options, |_| {})?)
 }
 
@@ -248,8 +297,9 @@ fn dry_run(
     tokenizer: &Tokenizer,
     files: &[SourceFile],
     read: &ReadOptions,
+    layout: LayoutArgs,
 ) -> anyhow::Result<Outcome> {
-    let estimate = estimate(tokenizer, files, read, global.memory())?;
+    let estimate = estimate(tokenizer, files, read, global.memory(), layout.layout)?;
     output::result(global.format(), &estimate, |e| {
         format!(
             "files            {}\non disk          {}\ndocuments        {}{}\ntext             {}\ntokens           {}{}\nshards           {}\nindex            {}\npeak memory      {} (limit {})",
@@ -270,7 +320,13 @@ fn dry_run(
 }
 
 /// Reads and tokenises a part of every file (all of it, if that is little) and scales up by bytes on disk.
-fn estimate(tokenizer: &Tokenizer, files: &[SourceFile], read: &ReadOptions, memory: u64) -> Result<Estimate> {
+fn estimate(
+    tokenizer: &Tokenizer,
+    files: &[SourceFile],
+    read: &ReadOptions,
+    memory: u64,
+    layout: Layout,
+) -> Result<Estimate> {
     /// Text read at most, in bytes.
     const SAMPLE: u64 = 64 << 20;
     let on_disk: u64 = files.iter().map(|f| f.bytes).sum();
@@ -287,7 +343,7 @@ fn estimate(tokenizer: &Tokenizer, files: &[SourceFile], read: &ReadOptions, mem
             if !reader.next(&mut d)? {
                 break;
             }
-            size += d.text.len() as u64;
+            size += d.size() as u64;
             batch.push(d);
             if size >= share {
                 ended = false;
@@ -301,14 +357,15 @@ fn estimate(tokenizer: &Tokenizer, files: &[SourceFile], read: &ReadOptions, mem
         let count = batch.len() as f64;
         let batch = tokenize(tokenizer, batch)?;
         documents += count * scale;
-        text += size as f64 * scale;
+        text += batch.documents.iter().map(|d| d.text.len()).sum::<usize>() as f64 * scale;
         tokens += batch.ids.len() as f64 * scale;
     }
     let tokens = tokens as u64;
-    let cap = builder::shard_tokens(tokenizer, memory)?;
+    let cap = builder::shard_tokens(tokenizer, memory, layout)?;
     let shards = tokens.div_ceil(cap).max(1);
     // Text compresses about threefold.
-    let index_bytes = (tokens as f64 * disk_bytes_per_token(tokenizer, tokens / shards)) as u64 + text as u64 / 3;
+    let index_bytes =
+        (tokens as f64 * disk_bytes_per_token(tokenizer, tokens / shards, layout)) as u64 + text as u64 / 3;
     Ok(Estimate {
         files: files.len(),
         bytes_on_disk: on_disk,
@@ -317,7 +374,7 @@ fn estimate(tokenizer: &Tokenizer, files: &[SourceFile], read: &ReadOptions, mem
         tokens,
         shards,
         index_bytes,
-        peak_memory_bytes: builder::peak_memory(tokenizer, memory, tokens)?,
+        peak_memory_bytes: builder::peak_memory(tokenizer, memory, tokens, layout)?,
         sampled: if whole || on_disk == 0 { 1.0 } else { seen as f64 / on_disk as f64 },
     })
 }

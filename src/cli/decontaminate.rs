@@ -20,6 +20,7 @@ use crate::corpus::{self, BadRecords, ReadOptions, SourceFile};
 use crate::decontaminate::labels::Labels;
 use crate::decontaminate::remove::{self, Doomed, RemovalManifest};
 use crate::decontaminate::run::{Row, Totals, check, check_snapshot, corpus_frequency};
+use crate::decontaminate::semantic::Semantic;
 use crate::decontaminate::{Detector, Level, Parameters, Protocol, Settings};
 use crate::error::{Error, Result};
 use crate::index::Snapshot;
@@ -68,12 +69,21 @@ pub struct DecontaminateArgs {
     /// Set a protocol's parameter, such as gpt3.n=8; repeatable
     #[arg(long, value_name = "PROTOCOL.NAME=VALUE")]
     set: Vec<String>,
+    /// Add the semantic and code columns: items in other words and rewritten programs, found with an encoder
+    #[arg(long)]
+    semantic: bool,
+    /// Encoder of the columns: a name of the catalog or a model directory
+    #[arg(long, default_value = "all-minilm-l6-v2", value_name = "NAME")]
+    encoder: String,
     /// Labels of a review: what was rejected is dirty under no protocol and is not removed
     #[arg(long, visible_alias = "allow", value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Write a cleaned copy of the corpus to --out
     #[arg(long, value_enum, value_name = "WHAT")]
     remove: Option<Remove>,
+    /// Remove the documents that any of these protocols or columns calls dirty [default: the first protocol]
+    #[arg(long, requires = "remove", value_name = "NAME,...")]
+    remove_by: Option<String>,
     /// Directory for the report and the cleaned corpus; an interrupted run goes on there, a finished one is not overwritten
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -137,6 +147,7 @@ pub fn decontaminate(global: &Global, mut args: DecontaminateArgs) -> anyhow::Re
     let detector = detector(&args, snapshot.clone())?;
     let index = detector.index().clone();
     let protocols = detector.settings().protocols.clone();
+    let removing = removing(&args, &protocols)?;
     let reading = ReadOptions {
         text_field: args.text_field.clone(),
         skip_bad: args.skip_bad,
@@ -153,6 +164,8 @@ pub fn decontaminate(global: &Global, mut args: DecontaminateArgs) -> anyhow::Re
         "labels": args.labels.as_ref().map(std::fs::read_to_string).transpose().unwrap_or_default(),
         "corpus": &args.corpus,
         "text_field": &args.text_field,
+        "encoder": detector.semantic().map(|s| s.encoder().sha256.clone()),
+        "removing": &removing,
         "index": snapshot.as_ref().map(|s| (s.dir.path().to_path_buf(), s.manifest.generation)),
     });
     let parts = Parts::open(out.as_deref(), &plan)?;
@@ -170,7 +183,7 @@ pub fn decontaminate(global: &Global, mut args: DecontaminateArgs) -> anyhow::Re
         for row in parts.rows(part)? {
             let row = row?;
             tally.add(&row);
-            if protocols.first().is_some_and(|&first| row.level_under(first) == Some(Level::Dirty)) {
+            if removing.iter().any(|&p| row.level_under(p) == Some(Level::Dirty)) {
                 doomed.entry(part).or_default().insert(row.training_line, row.document_hash.clone());
             }
             report.row(&row)?;
@@ -192,9 +205,33 @@ pub fn decontaminate(global: &Global, mut args: DecontaminateArgs) -> anyhow::Re
     conclude(global, &summary, &worst, args.out.is_some(), args.check)
 }
 
+/// The protocols and columns whose dirty documents are removed.
+fn removing(args: &DecontaminateArgs, protocols: &[Protocol]) -> Result<Vec<Protocol>> {
+    let Some(list) = &args.remove_by else { return Ok(protocols.iter().take(1).copied().collect()) };
+    let removing = Protocol::parse_list(list)?;
+    if let Some(absent) = removing.iter().find(|p| !protocols.contains(p)) {
+        return Err(Error::invalid_hint(
+            format!("--remove-by {}: it is not judged by", absent.name()),
+            "name it in --protocol too, or pass --semantic for the columns",
+        ));
+    }
+    if args.remove == Some(Remove::Span) && removing.as_slice() != &protocols[..1] {
+        return Err(Error::invalid_hint(
+            "--remove span cuts by the first protocol alone",
+            "name the one to cut by first in --protocol, or remove documents",
+        ));
+    }
+    Ok(removing)
+}
+
 /// The detector that the arguments ask for.
 fn detector(args: &DecontaminateArgs, snapshot: Option<Arc<Snapshot>>) -> Result<Detector> {
-    let protocols = Protocol::parse_list(&args.protocol)?;
+    let mut protocols = Protocol::parse_list(&args.protocol)?;
+    if args.semantic {
+        let asked = protocols.clone();
+        protocols.extend(Protocol::COLUMNS.into_iter().filter(|c| !asked.contains(c)));
+    }
+    let columns = protocols.iter().any(|p| Protocol::COLUMNS.contains(p));
     let mut parameters = Parameters::default();
     for s in &args.set {
         parameters.set(s)?;
@@ -202,7 +239,11 @@ fn detector(args: &DecontaminateArgs, snapshot: Option<Arc<Snapshot>>) -> Result
     let mapping = args.map.as_deref().map(Mapping::parse).transpose()?;
     let index = Arc::new(open_or_build(&args.reference, mapping.as_ref())?);
     let settings = Settings { protocols, parameters, keep_clean: false };
-    let mut detector = Detector::new(index, settings)?;
+    let mut detector = Detector::new(index.clone(), settings)?;
+    if columns {
+        let encoder = super::semantic::open_encoder(&args.encoder)?;
+        detector = detector.with_semantic(Arc::new(Semantic::new(index, encoder)?));
+    }
     if let Some(snapshot) = snapshot {
         detector = detector.with_frequency(corpus_frequency(snapshot));
     }
@@ -219,7 +260,10 @@ fn check_index(detector: &Detector, snapshot: &Snapshot, parts: &Parts, quiet: b
     }
     let bar = output::counter(snapshot.manifest.corpus.documents, quiet, "check");
     let mut writer = parts.writer(0)?;
-    let totals = check_snapshot(detector, snapshot, &mut |row| writer.row(&row), &|n| bar.inc(n))?;
+    let totals = check_snapshot(detector, snapshot, &mut |row| writer.row(&row), &mut |n| {
+        bar.inc(n);
+        Ok(())
+    })?;
     writer.finish(&totals, None)?;
     bar.finish_and_clear();
     Ok(totals)

@@ -17,6 +17,8 @@ use crate::catalog::{self, FetchOptions};
 use crate::corpus::{Document, Documents, ReadOptions, SourceFile, discover};
 use crate::decontaminate::run::{Row, check_snapshot, corpus_frequency};
 use crate::decontaminate::{Detector, Level, Settings as Judging};
+use crate::embed::chunk::Unit;
+use crate::embed::colbert::PlainLate;
 use crate::error::{Error, Result};
 use crate::index::build::{self as builder, BuildOptions};
 use crate::index::{Chunking, IndexDir, Snapshot};
@@ -73,7 +75,7 @@ pub fn demo(global: &Global, args: DemoArgs) -> anyhow::Result<Outcome> {
     let index = dir.join("index");
     let mut seed = builder::seed(&tokenizer);
     seed.encoder = Some(encoder.spec().clone());
-    seed.chunking = Some(Chunking { tokens: 100, stride: 100 });
+    seed.chunking = Some(Chunking { tokens: 100, stride: 100, unit: Unit::Encoder });
     let built = IndexDir::create(&index, seed)?;
     let options = BuildOptions { memory: global.memory(), ..BuildOptions::default() };
     say(global, "indexing; embedding one president's speeches (every speech can be searched exactly)");
@@ -213,7 +215,7 @@ fn checked(snapshot: &Arc<Snapshot>, passage: &str, dir: &Path) -> Result<String
         }
         Ok(())
     };
-    check_snapshot(&detector, snapshot, &mut tell, &|_| {})?;
+    check_snapshot(&detector, snapshot, &mut tell, &mut |_| Ok(()))?;
     out += &format!(
         "   {dirty} item(s) found; nothing of the other {} in any of the {} speeches\n",
         items - dirty.min(items),
@@ -230,14 +232,14 @@ fn novel(
 ) -> Result<String> {
     /// Human paragraphs the texts are compared with.
     const HUMAN: usize = 40;
-    let mut texts = vec![Text { id: "copied".into(), text: one_line(passage), source: None }];
+    let mut texts = vec![Text { id: "copied".into(), text: one_line(passage), ..Text::default() }];
     for line in TEXTS.lines() {
         let row: serde_json::Value =
             serde_json::from_str(line).map_err(|e| Error::invalid(format!("demo texts: {e}")))?;
         texts.push(Text {
             id: row["id"].as_str().unwrap_or_default().into(),
             text: row["text"].as_str().unwrap_or_default().into(),
-            source: None,
+            ..Text::default()
         });
     }
     let human: Vec<Text> = speeches
@@ -252,12 +254,19 @@ fn novel(
         })
         .take(HUMAN)
         .enumerate()
-        .map(|(i, (id, text))| Text { id: format!("human-{i}"), text, source: Some(id) })
+        .map(|(i, (id, text))| Text {
+            id: format!("human-{i}"),
+            text,
+            source: Some(id),
+            human: true,
+            ..Text::default()
+        })
         .collect();
-    let settings = Settings { windows: vec![50], ..Settings::default() };
-    let mut scorer = Scorer::new(snapshot, encoder, settings.clone(), 256 << 20)?;
+    let settings = Settings { windows: vec![50], candidates: 100, rerank: 24, ..Settings::default() };
+    let late = PlainLate::new(encoder);
+    let mut scorer = Scorer::new(snapshot, encoder, &late, settings, 256 << 20, None)?;
     let reference = scorer.score(&human)?;
-    let calibration = Calibration::new(snapshot, &settings, &reference)?;
+    let calibration = Calibration::new(snapshot, &scorer.settings, &reference)?;
     let scores = scorer.score(&texts)?;
     let assessed = assess::assess(&scores, Some(&calibration));
     let mut out = format!(

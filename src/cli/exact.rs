@@ -1,19 +1,20 @@
 //! `count`, `find`, `next`, `trace`: exact queries.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::input;
 use super::output::{self, number, one_line};
-use super::{Global, Outcome};
+use super::{Format, Global, Outcome};
 use crate::error::Error;
 use crate::index::Snapshot;
 use crate::query::Ngram;
 use crate::query::boolean::Expression;
 use crate::query::find::{FindOptions, Found};
 use crate::query::next::Distribution;
-use crate::query::trace::{Rank, TraceOptions};
+use crate::query::trace::{Rank, Trace, TraceOptions};
 
 /// A boolean combination instead of plain n-grams.
 #[derive(Debug, Clone, Args)]
@@ -76,6 +77,13 @@ fn queries(given: &[String], file: &Option<PathBuf>) -> anyhow::Result<Vec<Strin
     Ok(out)
 }
 
+/// Says what an answer to a query without tokens means.
+fn note_empty(global: &Global, queries: &[String], ngrams: &[Ngram], meaning: &str) {
+    if let (false, Some((query, _))) = (global.quiet, queries.iter().zip(ngrams).find(|(_, n)| n.is_empty())) {
+        eprintln!("note: {query:?} has no tokens; {meaning}");
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct CountArgs {
     /// N-grams, as text
@@ -110,9 +118,7 @@ pub fn count(global: &Global, args: CountArgs) -> anyhow::Result<Outcome> {
     let mut rows = Vec::new();
     if expressions.is_empty() {
         let ngrams = queries.iter().map(|q| snapshot.ngram(q)).collect::<crate::Result<Vec<_>>>()?;
-        if let (false, Some(empty)) = (global.quiet, queries.iter().zip(&ngrams).find(|(_, n)| n.is_empty())) {
-            eprintln!("note: {:?} has no tokens; the empty n-gram occurs at every token", empty.0);
-        }
+        note_empty(global, &queries, &ngrams, "the empty n-gram occurs at every token");
         for ((query, ngram), count) in queries.iter().zip(&ngrams).zip(snapshot.counts(&ngrams)) {
             rows.push(CountRow { query, tokens: Some(ngram.len()), count, documents: None, approximate: false });
         }
@@ -138,8 +144,11 @@ pub fn count(global: &Global, args: CountArgs) -> anyhow::Result<Outcome> {
 #[derive(Debug, Args)]
 pub struct FindArgs {
     /// N-grams, as text
-    #[arg(required = true, value_name = "NGRAM")]
+    #[arg(value_name = "NGRAM")]
     queries: Vec<String>,
+    /// File with one query a line; - for standard input
+    #[arg(long, value_name = "FILE")]
+    queries_file: Option<PathBuf>,
     #[command(flatten)]
     boolean: BooleanArgs,
     /// Documents to show
@@ -154,9 +163,52 @@ pub struct FindArgs {
     /// Characters of text to show on either side
     #[arg(long, default_value_t = 80, value_name = "N")]
     context: usize,
+    /// Stream every document, one JSON object a line, in bounded memory
+    #[arg(long, conflicts_with_all = ["all", "any", "expression", "window", "limit", "offset"])]
+    all_documents: bool,
     /// Exit with 1 if anything is found
     #[arg(long)]
     check: bool,
+}
+
+#[derive(serde::Serialize)]
+struct StreamedRow<'a> {
+    query: &'a str,
+    #[serde(flatten)]
+    found: crate::query::find::FoundDocument,
+}
+
+/// Prints every document of each query as it is found.
+fn stream(
+    global: &Global,
+    snapshot: &Snapshot,
+    queries: &[String],
+    options: &FindOptions,
+    check: bool,
+) -> anyhow::Result<Outcome> {
+    if global.format() == Format::Json {
+        return Err(Error::invalid_hint(
+            "--all-documents has no end that one JSON document could wait for",
+            "use --format jsonl",
+        )
+        .into());
+    }
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut documents = 0u64;
+    for query in queries {
+        let ngram = snapshot.ngram(query)?;
+        snapshot.each_document(&ngram, options, |found| -> anyhow::Result<()> {
+            documents += 1;
+            serde_json::to_writer(&mut out, &StreamedRow { query, found })?;
+            out.write_all(b"\n")?;
+            Ok(())
+        })?;
+    }
+    out.flush()?;
+    if !global.quiet {
+        eprintln!("{} documents", number(documents));
+    }
+    Ok(if check && documents > 0 { Outcome::Findings } else { Outcome::Done })
 }
 
 #[derive(serde::Serialize)]
@@ -170,11 +222,17 @@ pub fn find(global: &Global, args: FindArgs) -> anyhow::Result<Outcome> {
     let snapshot = global.snapshot()?;
     let options =
         FindOptions { offset: args.offset, limit: args.limit, per_document: args.per_document, context: args.context };
-    let expressions = args.boolean.expressions(&snapshot, &args.queries)?;
+    let queries = queries(&args.queries, &args.queries_file)?;
+    if args.all_documents {
+        return stream(global, &snapshot, &queries, &options, args.check);
+    }
+    let expressions = args.boolean.expressions(&snapshot, &queries)?;
     let mut rows = Vec::new();
     if expressions.is_empty() {
-        for query in &args.queries {
-            rows.push(FindRow { query, found: snapshot.find(&snapshot.ngram(query)?, &options)? });
+        let ngrams = queries.iter().map(|q| snapshot.ngram(q)).collect::<crate::Result<Vec<_>>>()?;
+        note_empty(global, &queries, &ngrams, "it is found nowhere");
+        for (query, found) in queries.iter().zip(snapshot.finds(&ngrams, &options)?) {
+            rows.push(FindRow { query, found });
         }
     } else {
         for (query, expression) in &expressions {
@@ -208,8 +266,11 @@ pub fn find(global: &Global, args: FindArgs) -> anyhow::Result<Outcome> {
 #[derive(Debug, Args)]
 pub struct NextArgs {
     /// The prompt, as text; empty for unigram counts
-    #[arg(value_name = "PROMPT")]
-    prompt: String,
+    #[arg(value_name = "PROMPT", required_unless_present = "queries_file")]
+    prompt: Option<String>,
+    /// File with one prompt a line instead; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "continuation"])]
+    queries_file: Option<PathBuf>,
     /// Tokens to show; 0 for all
     #[arg(short = 'k', long, default_value_t = 10, value_name = "N")]
     top_k: usize,
@@ -230,12 +291,21 @@ struct NextRow<'a> {
 
 pub fn next(global: &Global, args: NextArgs) -> anyhow::Result<Outcome> {
     let snapshot = global.snapshot()?;
-    let prompt = snapshot.ngram(&args.prompt)?;
-    if let Some(text) = &args.continuation {
-        return continuation(global, &snapshot, &args, text);
+    if let (Some(text), Some(prompt)) = (&args.continuation, &args.prompt) {
+        return continuation(global, &snapshot, prompt, text, args.infgram);
     }
-    let d = if args.infgram { snapshot.infgram_next(&prompt, args.top_k) } else { snapshot.next(&prompt, args.top_k) };
-    output::result(global.format(), &NextRow { query: &args.prompt, distribution: d }, |row| {
+    let prompts = match &args.queries_file {
+        Some(path) => input::lines(path)?,
+        None => args.prompt.iter().cloned().collect(),
+    };
+    let ngrams = prompts.iter().map(|p| snapshot.ngram(p)).collect::<crate::Result<Vec<_>>>()?;
+    let found = match args.infgram {
+        true => snapshot.infgram_nexts(&ngrams, args.top_k),
+        false => snapshot.nexts(&ngrams, args.top_k),
+    };
+    let rows: Vec<NextRow> =
+        prompts.iter().zip(found).map(|(query, distribution)| NextRow { query, distribution }).collect();
+    let show = |row: &NextRow| {
         let d = &row.distribution;
         let mut out = format!(
             "after {} tokens that occur {} times: {} distinct tokens",
@@ -251,7 +321,11 @@ pub fn next(global: &Global, args: NextArgs) -> anyhow::Result<Outcome> {
             out += &format!("{:>14}  {:.4}  {:?}\n", number(t.count), t.probability, t.token);
         }
         out
-    })?;
+    };
+    match (&args.queries_file, rows.as_slice()) {
+        (None, [row]) => output::result(global.format(), row, show)?,
+        _ => output::results(global.format(), &rows, |row| format!("{}: {}", row.query, show(row)))?,
+    }
     Ok(Outcome::Done)
 }
 
@@ -262,14 +336,20 @@ struct Continued {
     probability: Option<crate::query::next::Probability>,
 }
 
-fn continuation(global: &Global, snapshot: &Snapshot, args: &NextArgs, text: &str) -> anyhow::Result<Outcome> {
-    let joined = snapshot.tokenize(&format!("{}{text}", args.prompt))?;
-    let start = snapshot.ngram(&args.prompt)?.len().min(joined.tokens.len());
-    let whole = format!("{}{text}", args.prompt);
+fn continuation(
+    global: &Global,
+    snapshot: &Snapshot,
+    prompt: &str,
+    text: &str,
+    infgram: bool,
+) -> anyhow::Result<Outcome> {
+    let whole = format!("{prompt}{text}");
+    let joined = snapshot.tokenize(&whole)?;
+    let start = snapshot.ngram(prompt)?.len().min(joined.tokens.len());
     let rows: Vec<Continued> = (start..joined.tokens.len())
         .map(|i| {
             let (prompt, token) = (joined.tokens.slice(0..i), joined.tokens.slice(i..i + 1));
-            let probability = if args.infgram {
+            let probability = if infgram {
                 snapshot.infgram_probability(&prompt, &token)
             } else {
                 snapshot.probability(&prompt, &token)
@@ -295,11 +375,14 @@ fn continuation(global: &Global, snapshot: &Snapshot, args: &NextArgs, text: &st
 #[derive(Debug, Args)]
 pub struct TraceArgs {
     /// The text to trace, or --file
-    #[arg(value_name = "TEXT", required_unless_present = "file")]
+    #[arg(value_name = "TEXT", required_unless_present_any = ["file", "queries_file"])]
     text: Option<String>,
     /// Read the text from a file; - for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     file: Option<PathBuf>,
+    /// File with one text a line instead; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file"])]
+    queries_file: Option<PathBuf>,
     /// Shortest span, in tokens
     #[arg(long, default_value_t = 4, value_name = "TOKENS")]
     min_tokens: usize,
@@ -331,10 +414,11 @@ pub struct TraceArgs {
 
 pub fn trace(global: &Global, args: TraceArgs) -> anyhow::Result<Outcome> {
     let snapshot = global.snapshot()?;
-    let text = match (&args.text, &args.file) {
-        (Some(t), _) => t.clone(),
-        (None, Some(path)) => input::text(path)?,
-        (None, None) => String::new(),
+    let texts = match (&args.text, &args.file, &args.queries_file) {
+        (Some(t), _, _) => vec![t.clone()],
+        (None, Some(path), _) => vec![input::text(path)?],
+        (None, None, Some(path)) => input::lines(path)?,
+        (None, None, None) => Vec::new(),
     };
     if let Some(d) = args.density
         && !(d > 0.0 && d.is_finite())
@@ -352,8 +436,8 @@ pub fn trace(global: &Global, args: TraceArgs) -> anyhow::Result<Outcome> {
         context: args.context,
         ..TraceOptions::default()
     };
-    let trace = snapshot.trace(&text, &options)?;
-    output::result(global.format(), &trace, |t| {
+    let traces = snapshot.traces(&texts, &options)?;
+    let show = |t: &Trace| {
         let share = |n: usize| t.coverage.iter().find(|c| c.0 == n).map_or(0.0, |c| c.1 * 100.0);
         let longest = t.longest.iter().max().copied().unwrap_or(0);
         let mut out = format!(
@@ -388,6 +472,10 @@ pub fn trace(global: &Global, args: TraceArgs) -> anyhow::Result<Outcome> {
             }
         }
         out
-    })?;
-    Ok(if args.check && !trace.spans.is_empty() { Outcome::Findings } else { Outcome::Done })
+    };
+    match (&args.queries_file, traces.as_slice()) {
+        (None, [trace]) => output::result(global.format(), trace, show)?,
+        _ => output::results(global.format(), &traces, show)?,
+    }
+    Ok(if args.check && traces.iter().any(|t| !t.spans.is_empty()) { Outcome::Findings } else { Outcome::Done })
 }

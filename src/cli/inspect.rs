@@ -5,7 +5,9 @@ use clap::Args;
 use super::output::{self, bytes, number};
 use super::{Global, Outcome};
 use crate::ann::VectorIndex;
-use crate::index::Snapshot;
+use crate::index::{PartEntry, Snapshot};
+use crate::shard::Shard;
+use crate::shard::exact::EXACT_FILES;
 
 #[derive(Debug, Args)]
 pub struct InfoArgs {
@@ -33,18 +35,12 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
     } else {
         None
     };
-    let exact = |id: &str| -> u64 {
-        let names = ["tokens.bin", "suffix.bin", "top.bin"];
-        m.shards
-            .iter()
-            .filter(|s| s.id == id)
-            .flat_map(|s| &s.files)
-            .filter(|f| names.contains(&f.name.as_str()))
-            .map(|f| f.bytes)
-            .sum()
+    let exact = |part: &PartEntry, shard: &Shard| -> u64 {
+        let own = part.files.iter().filter(|f| EXACT_FILES.contains(&f.name.as_str())).map(|f| f.bytes);
+        own.sum::<u64>() + shard.meta.source.as_ref().map_or(0, |s| s.exact_bytes())
     };
     let total: u64 = m.shards.iter().map(|s| s.bytes()).sum();
-    let exact_total: u64 = m.shards.iter().map(|s| exact(&s.id)).sum();
+    let exact_total: u64 = m.shards.iter().zip(&snapshot.shards).map(|(part, shard)| exact(part, shard)).sum();
     let per_token = |n: u64, tokens: u64| if tokens == 0 { 0.0 } else { n as f64 / tokens as f64 };
     let shards: Vec<_> = m
         .shards
@@ -56,7 +52,10 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
                 "documents": s.documents,
                 "tokens": s.tokens,
                 "bytes": s.bytes(),
-                "exact_bytes_per_token": per_token(exact(&s.id), s.tokens),
+                "layout": opened.meta.layout,
+                "exact_bytes_per_token": per_token(exact(s, opened), s.tokens),
+                "detokenized": opened.meta.detokenized,
+                "source": opened.meta.source.as_ref().map(|x| &x.directory),
                 "chunks": opened.semantic.as_ref().map(|x| x.len()),
                 "vector_index": opened.semantic.as_ref().and_then(|x| x.meta.as_ref()).map(|x| &x.vector_index),
                 "terms": opened.meta.terms,
@@ -87,7 +86,7 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
     });
     output::result(global.format(), &item, |_| {
         let mut out = format!(
-            "{}\n  generation   {} (by {})\n  documents    {}\n  tokens       {} ({})\n  text         {}\n  index        {}, {:.2} bytes per token; tokens, suffix array and top level {:.2}\n",
+            "{}\n  generation   {} (by {})\n  documents    {}\n  tokens       {} ({})\n  text         {}\n  index        {}, {:.2} bytes per token; token index {:.2}\n",
             path.display(),
             m.generation,
             m.created_by,
@@ -115,7 +114,7 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
                         "  vectors      {} over {} vectors stored as {}\n",
                         built.map_or_else(|| semantic.vectors.kind().to_string(), |v| v.describe()),
                         number(semantic.len() as u64),
-                        semantic.vectors.flat().element().name()
+                        semantic.vectors.stored().name()
                     );
                 }
                 for r in snapshot.measured() {
@@ -138,14 +137,23 @@ pub fn info(global: &Global, args: InfoArgs) -> anyhow::Result<Outcome> {
                 &format!("  removed      {} documents, {} tokens ({})\n", number(r.documents), number(r.tokens), r.id);
         }
         out += "  shards\n";
-        for s in &m.shards {
+        for (s, opened) in m.shards.iter().zip(&snapshot.shards) {
             out += &format!(
-                "    {}  {} documents, {} tokens, {}\n",
+                "    {}  {} documents, {} tokens, {}, {} layout\n",
                 s.id,
                 number(s.documents),
                 number(s.tokens),
-                bytes(s.bytes())
+                bytes(s.bytes()),
+                opened.meta.layout.name()
             );
+            if let Some(source) = &opened.meta.source {
+                let size = source.bytes.values().sum();
+                out += &format!("      {:<14} {:>10}  shard {}\n", "in place", bytes(size), source.shard);
+                out += &format!("      {}\n", source.directory.display());
+            }
+            if opened.meta.detokenized {
+                out += "      text: the tokens' bytes, not the original\n";
+            }
             for f in &s.files {
                 out += &format!("      {:<14} {:>10}  xxh3 {}\n", f.name, bytes(f.bytes), f.xxh3);
             }

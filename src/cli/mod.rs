@@ -7,6 +7,7 @@ mod build;
 mod decontaminate;
 mod demo;
 mod exact;
+mod hunt;
 mod input;
 mod inspect;
 mod neighbors;
@@ -53,6 +54,10 @@ enum Command {
     Count(exact::CountArgs),
     /// Find the documents an n-gram, or a boolean combination, occurs in
     Find(exact::FindArgs),
+    /// Count how often pairs of phrases stand together
+    Cooccur(hunt::CooccurArgs),
+    /// Show the n-grams around a trigger that are bursty: many in few documents
+    Hunt(hunt::HuntArgs),
     /// Show which tokens follow a prompt
     Next(exact::NextArgs),
     /// Trace a text to its sources
@@ -70,6 +75,8 @@ enum Command {
     Novelty(novelty::NoveltyArgs),
     /// Score human texts once, for later novelty runs
     Calibrate(novelty::CalibrateArgs),
+    /// Score many texts and write a report that can be published and made again
+    Audit(novelty::AuditArgs),
     /// See the whole product work on a small real corpus
     Demo(demo::DemoArgs),
     /// Serve indexes: the page for analysts and the APIs for programs
@@ -125,6 +132,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Info(args) => inspect::info(&global, args),
         Command::Count(args) => exact::count(&global, args),
         Command::Find(args) => exact::find(&global, args),
+        Command::Cooccur(args) => hunt::cooccur(&global, args),
+        Command::Hunt(args) => hunt::hunt(&global, args),
         Command::Next(args) => exact::next(&global, args),
         Command::Trace(args) => exact::trace(&global, args),
         Command::Decontaminate(args) => decontaminate::decontaminate(&global, args),
@@ -133,6 +142,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Rank(args) => rank::rank(&global, args),
         Command::Novelty(args) => novelty::novelty(&global, args),
         Command::Calibrate(args) => novelty::calibrate(&global, args),
+        Command::Audit(args) => novelty::audit(&global, args),
         Command::Demo(args) => demo::demo(&global, args),
         Command::Serve(args) => serve::serve(&global, args),
         Command::Completions { shell } => {

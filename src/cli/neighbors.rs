@@ -253,7 +253,7 @@ fn of_space(global: &Global, snapshot: &Snapshot, name: &str, args: &NeighborsAr
         let Some(row) = space.row(id) else {
             return Err(Error::invalid(format!("the space {name:?} has no row with the id {id:?}")).into());
         };
-        let vector = space.vectors.flat().vector(row).unwrap_or_default();
+        let vector = space.vectors.flat()?.vector(row).unwrap_or_default();
         let mut found = space.neighbors(&vector, vector.len(), Some(row), wanted, &params, exact)?;
         answers.push((id.clone(), found.pop().unwrap_or_default()));
     }

@@ -1,4 +1,8 @@
-//! `novelty` and `calibrate`: un-attributability of texts, against human writing.
+//! `novelty`, `calibrate` and `audit`: un-attributability of texts, against human writing.
+
+mod audit;
+mod scoring;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,48 +11,12 @@ use clap::Args;
 
 use super::output::{self, number};
 use super::{Format, Global, Outcome};
-use crate::corpus::{self, Document, Documents, ReadOptions};
-use crate::embed::Encoder;
-use crate::error::{Error, Result};
-use crate::index::Snapshot;
-use crate::novelty::assess::{self, Assessed, Group, Pair};
-use crate::novelty::probes::EDITS;
-use crate::novelty::{Calibration, Recall, Score, Scorer, Settings, Text};
-
-/// How texts are scored.
-#[derive(Debug, Clone, Args)]
-pub struct ScoreArgs {
-    /// Window lengths in encoder tokens
-    #[arg(long, value_delimiter = ',', default_value = "25,50,100,200,500", value_name = "N,...")]
-    windows: Vec<usize>,
-    /// Candidates of the vector search, a window
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    candidates: usize,
-    /// Candidates scored by late interaction, a window
-    #[arg(long, default_value_t = 24, value_name = "N")]
-    rerank: usize,
-    /// Score a text that is in the corpus against its own document, too
-    #[arg(long)]
-    keep_source: bool,
-    /// Field or column that holds the text
-    #[arg(long, default_value = "text", value_name = "FIELD")]
-    text_field: String,
-    /// Field that holds the id
-    #[arg(long, default_value = "id", value_name = "FIELD")]
-    id_field: String,
-    /// Field that holds the id of the corpus document a text was taken from [default: the text's own id]
-    #[arg(long, value_name = "FIELD")]
-    source_field: Option<String>,
-    /// Recall probes a window length and edit level; 0: none
-    #[arg(long, default_value_t = 20, value_name = "N")]
-    probes: usize,
-    /// Seed of probes, bootstrap and permutations
-    #[arg(long, default_value_t = 42, value_name = "N")]
-    seed: u64,
-    /// Smallest p-value that should be possible: says how many human texts are needed
-    #[arg(long, default_value_t = 0.01, value_name = "P")]
-    p_resolution: f64,
-}
+use crate::embed::alignment::Alignment;
+use crate::error::Error;
+use crate::novelty::assess::{self, Assessed, Effect, Group, Pair};
+use crate::novelty::{Calibration, Score, Scorer};
+pub use audit::{AuditArgs, audit};
+use scoring::{Engine, ProbeArgs, ScoreArgs, column, group_names, recall_text};
 
 #[derive(Debug, Args)]
 pub struct NoveltyArgs {
@@ -69,6 +37,14 @@ pub struct NoveltyArgs {
     pair_by: Option<String>,
     #[command(flatten)]
     score: ScoreArgs,
+    #[command(flatten)]
+    probe: ProbeArgs,
+    /// Prove of each window whether no chunk has a cosine of TAU or more with it
+    #[arg(long, value_name = "TAU")]
+    certify: Option<f64>,
+    /// Show which token matched which in each text's nearest window
+    #[arg(long)]
+    align: bool,
     /// Exit with 1 if a text is found novel (q of at most 0.05 at any window length)
     #[arg(long)]
     check: bool,
@@ -94,96 +70,43 @@ struct Row<'a> {
     assessed: &'a [Assessed],
     #[serde(flatten)]
     score: &'a Score,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alignment: Option<Aligned<'a>>,
 }
 
-/// Texts in a batch: bounds memory, and is enough for the matrix products.
-const BATCH: usize = 32;
-
-impl ScoreArgs {
-    fn settings(&self) -> Settings {
-        let mut windows = self.windows.clone();
-        windows.sort_unstable();
-        windows.dedup();
-        Settings {
-            windows,
-            candidates: self.candidates,
-            rerank: self.rerank,
-            leave_source_out: !self.keep_source,
-            ..Settings::default()
-        }
-    }
-
-    fn read(&self, paths: &[PathBuf]) -> Result<Vec<Document>> {
-        let options = ReadOptions {
-            text_field: self.text_field.clone(),
-            id_field: self.id_field.clone(),
-            ..ReadOptions::default()
-        };
-        let mut documents = Documents::new(corpus::discover(paths)?, options);
-        let mut out = Vec::new();
-        loop {
-            let mut d = Document::default();
-            if !documents.next(&mut d)? {
-                return Ok(out);
-            }
-            out.push(d);
-        }
-    }
-
-    fn score(&self, global: &Global, scorer: &mut Scorer, documents: &[Document], what: &str) -> Result<Vec<Score>> {
-        let bar = output::counter(documents.len() as u64, global.quiet, what);
-        let mut out = Vec::with_capacity(documents.len());
-        for batch in documents.chunks(BATCH) {
-            let texts: Vec<Text> = batch
-                .iter()
-                .map(|d| Text {
-                    id: d.id.clone(),
-                    text: d.text.clone(),
-                    source: self.source_field.as_ref().and_then(|f| column(d, f)),
-                })
-                .collect();
-            out.extend(scorer.score(&texts)?);
-            bar.set_position(out.len() as u64);
-            bar.set_message(format!("{} chunks encoded", number(scorer.chunks_encoded())));
-        }
-        bar.finish_and_clear();
-        Ok(out)
-    }
+/// The window nearest to the corpus, token by token.
+#[derive(serde::Serialize)]
+struct Aligned<'a> {
+    length: usize,
+    window: &'a str,
+    passage: String,
+    #[serde(flatten)]
+    alignment: Alignment,
 }
 
-/// A metadata field as text.
-fn column(d: &Document, field: &str) -> Option<String> {
-    match d.metadata.get(field)? {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(s) => Some(s.clone()),
-        other => Some(other.to_string()),
-    }
-}
-
-fn open(global: &Global) -> anyhow::Result<(Snapshot, Box<dyn Encoder>)> {
-    let snapshot = global.snapshot()?;
-    let opened = super::semantic::open_of(global, &snapshot)?;
-    Ok((snapshot, opened.encoder))
-}
-
-/// Memory for chunk states: a quarter of the limit.
-fn state_memory(global: &Global) -> usize {
-    (global.memory() / 4) as usize
+/// Of a scored text.
+fn aligned<'a>(scorer: &Scorer, text: &'a str, score: &Score) -> crate::error::Result<Option<Aligned<'a>>> {
+    let windows = score.lengths.iter().flat_map(|l| l.windows.iter().map(move |w| (l.length, w)));
+    let Some((length, window)) = windows.max_by(|a, b| a.1.s.total_cmp(&b.1.s)) else { return Ok(None) };
+    let (Some(best), Some(alignment)) = (&window.best, scorer.align(text, window)?) else { return Ok(None) };
+    let documents = &scorer.snapshot().shards[best.document.shard as usize].documents;
+    let (passage, _) = documents.text_range(best.document.document, best.start_byte..best.end_byte)?;
+    let window = text.get(window.start_byte..window.end_byte).unwrap_or_default();
+    Ok(Some(Aligned { length, window, passage, alignment }))
 }
 
 pub fn calibrate(global: &Global, args: CalibrateArgs) -> anyhow::Result<Outcome> {
-    let (snapshot, encoder) = open(global)?;
-    let mut scorer = Scorer::new(&snapshot, &*encoder, args.score.settings(), state_memory(global))?;
-    let human = args.score.read(&args.human)?;
-    let scores = args.score.score(global, &mut scorer, &human, "human")?;
-    let calibration = Calibration::new(&snapshot, &scorer.settings, &scores)?;
+    let engine = Engine::open(global, &args.score)?;
+    let calibration =
+        engine.with_scorer(global, &args.score, |scorer| Ok(args.score.calibrate(global, scorer, &args.human)?))?;
     calibration.write(&args.out)?;
     for w in calibration.warnings(args.score.p_resolution) {
         eprintln!("warning: {w}");
     }
     let medians: BTreeMap<usize, f64> =
         calibration.scores.iter().filter_map(|(l, s)| Some((*l, crate::novelty::statistics::median(s)?))).collect();
-    let item = serde_json::json!({"out": args.out, "texts": calibration.texts, "left_out": calibration.left_out, "generation": calibration.generation, "median_s": medians});
+    let domains: Vec<&String> = calibration.domains.keys().collect();
+    let item = serde_json::json!({"out": args.out, "texts": calibration.texts, "left_out": calibration.left_out, "generation": calibration.generation, "median_s": medians, "domains": domains});
     output::result(global.format(), &item, |_| {
         let mut out = format!(
             "{} human texts, {} of them scored without their own document\n",
@@ -199,101 +122,111 @@ pub fn calibrate(global: &Global, args: CalibrateArgs) -> anyhow::Result<Outcome
 }
 
 pub fn novelty(global: &Global, args: NoveltyArgs) -> anyhow::Result<Outcome> {
-    let (snapshot, encoder) = open(global)?;
-    let settings = args.score.settings();
     let given = args.calibration.as_deref().map(Calibration::read).transpose()?;
-    if let Some(c) = &given {
-        c.check(&snapshot, &settings)?;
-    }
     if args.check && given.is_none() && args.human.is_none() {
         return Err(
             Error::invalid_hint("--check needs a human reference", "pass --human FILE or --calibration FILE").into()
         );
     }
-    let mut scorer = Scorer::new(&snapshot, &*encoder, settings, state_memory(global))?;
     let documents = args.score.read(&args.paths)?;
-    let calibration = match (given, &args.human) {
-        (Some(c), _) => Some(c),
-        (None, Some(path)) => {
-            let human = args.score.read(std::slice::from_ref(path))?;
-            let scores = args.score.score(global, &mut scorer, &human, "human")?;
-            Some(Calibration::new(&snapshot, &scorer.settings, &scores)?)
+    let names = group_names(&documents, &args.group_by)?;
+    let engine = Engine::open(global, &args.score)?;
+    engine.with_scorer(global, &args.score, |scorer| {
+        if let Some(c) = &given {
+            c.check(scorer.snapshot(), &scorer.settings)?;
         }
-        (None, None) => None,
-    };
-    let scores = args.score.score(global, &mut scorer, &documents, "novelty")?;
-    // Only what a score above is compared with: a length that no text has says nothing, and long probes are the dear ones.
-    let mut lengths: Vec<usize> =
-        scores.iter().flat_map(|s| &s.lengths).filter(|l| !l.short).map(|l| l.length).collect();
-    lengths.sort_unstable();
-    lengths.dedup();
-    let total = (args.score.probes * EDITS.len() * lengths.iter().sum::<usize>()) as u64;
-    let bar = output::counter(total, global.quiet, "probes");
-    let recall = scorer.probe(&lengths, args.score.probes, args.score.seed, &mut |n| bar.set_position(n))?;
-    bar.finish_and_clear();
-    let assessed = assess::assess(&scores, calibration.as_ref());
-    let names: Vec<String> = documents
-        .iter()
-        .map(|d| {
-            args.group_by.iter().map(|f| column(d, f).unwrap_or_else(|| "-".into())).collect::<Vec<_>>().join(" / ")
-        })
-        .collect();
-    let names = if args.group_by.is_empty() { vec!["all".to_string(); documents.len()] } else { names };
-    let groups = assess::groups(&scores, &assessed, &names, calibration.as_ref(), args.score.seed);
-    let keys: Option<Vec<Option<String>>> =
-        args.pair_by.as_ref().map(|f| documents.iter().map(|d| column(d, f)).collect());
-    let pairs = assess::compare(&scores, &names, keys.as_deref(), args.score.seed);
-    let mut warnings: Vec<String> = Vec::new();
-    if let Some(c) = &calibration {
-        warnings.extend(c.warnings(args.score.p_resolution));
-        let lengths: Vec<f64> = scores.iter().map(|s| s.tokens as f64).collect();
-        let ours = crate::novelty::statistics::median(&lengths).unwrap_or(0.0);
-        if ours > 2.0 * c.median_tokens || c.median_tokens > 2.0 * ours {
-            warnings.push(format!(
-                "the texts have {ours:.0} tokens (median), the human texts {:.0}: scores of unlike lengths are unlike",
-                c.median_tokens
-            ));
+        let calibration = match (given, &args.human) {
+            (Some(c), _) => Some(c),
+            (None, Some(path)) => Some(args.score.calibrate(global, scorer, std::slice::from_ref(path))?),
+            (None, None) => None,
+        };
+        if let (Some(c), Some(field)) = (&calibration, &args.score.domain) {
+            let domains: Vec<Option<String>> = documents.iter().map(|d| column(d, field)).collect();
+            c.check_domains(domains.iter().map(|d| d.as_deref()))?;
         }
-    }
-    for w in &warnings {
-        eprintln!("warning: {w}");
-    }
-    for s in &scores {
-        s.warnings.iter().for_each(|w| eprintln!("warning: {}: {w}", s.id));
-    }
-    let rows: Vec<Row> = scores
-        .iter()
-        .zip(&assessed)
-        .zip(&names)
-        .map(|((score, assessed), name)| Row {
-            group: (!args.group_by.is_empty()).then_some(name.as_str()),
-            assessed,
-            score,
-        })
-        .collect();
-    let generation = snapshot.manifest.generation;
-    match global.format() {
-        Format::Jsonl => {
-            output::results(Format::Jsonl, &rows, |_| String::new())?;
-            for (kind, value) in [
-                ("groups", serde_json::to_value(&groups)?),
-                ("pairs", serde_json::to_value(&pairs)?),
-                ("recall", serde_json::to_value(&recall)?),
-            ] {
-                output::result(Format::Jsonl, &serde_json::json!({ kind: value }), |_| String::new())?;
+        if let Some(tau) = args.certify {
+            scorer.certify(tau)?;
+        }
+        let mut scores: Vec<Score> = Vec::with_capacity(documents.len());
+        args.score.score(global, scorer, &documents, ("novelty", false), |batch| {
+            scores.extend(batch);
+            Ok(())
+        })?;
+        let recall = args.probe.measure(global, scorer, &scores)?;
+        let assessed = assess::assess(&scores, calibration.as_ref());
+        let seed = args.probe.seed;
+        let groups = assess::groups(&scores, &assessed, &names, calibration.as_ref(), &recall, seed);
+        let effects = assess::effects(&assessed, &names, seed);
+        let keys: Option<Vec<Option<String>>> =
+            args.pair_by.as_ref().map(|f| documents.iter().map(|d| column(d, f)).collect());
+        let pairs = assess::compare(&scores, &names, keys.as_deref(), seed);
+        let warnings = scoring::warnings(calibration.as_ref(), &scores, args.score.p_resolution);
+        for w in &warnings {
+            eprintln!("warning: {w}");
+        }
+        for s in &scores {
+            s.warnings.iter().for_each(|w| eprintln!("warning: {}: {w}", s.id));
+        }
+        let mut rows: Vec<Row> = scores
+            .iter()
+            .zip(&assessed)
+            .zip(&names)
+            .map(|((score, assessed), name)| Row {
+                group: (!args.group_by.is_empty()).then_some(name.as_str()),
+                assessed,
+                score,
+                alignment: None,
+            })
+            .collect();
+        if args.align {
+            for (row, d) in rows.iter_mut().zip(&documents) {
+                row.alignment = aligned(scorer, &d.text, row.score)?;
             }
         }
-        Format::Json => {
-            let all = serde_json::json!({"generation": generation, "settings": scorer.settings, "texts": rows, "groups": groups, "pairs": pairs, "recall": recall, "warnings": warnings});
-            output::result(Format::Json, &all, |_| String::new())?;
+        let generation = scorer.snapshot().manifest.generation;
+        let certified = args.certify.map(|_| scorer.certified);
+        match global.format() {
+            Format::Jsonl => {
+                output::results(Format::Jsonl, &rows, |_| String::new())?;
+                for (kind, value) in [
+                    ("groups", serde_json::to_value(&groups)?),
+                    ("effects", serde_json::to_value(&effects)?),
+                    ("pairs", serde_json::to_value(&pairs)?),
+                    ("recall", serde_json::to_value(&recall)?),
+                ] {
+                    output::result(Format::Jsonl, &serde_json::json!({ kind: value }), |_| String::new())?;
+                }
+            }
+            Format::Json => {
+                let all = serde_json::json!({"generation": generation, "settings": scorer.settings, "texts": rows, "groups": groups, "effects": effects, "pairs": pairs, "recall": recall, "certified": certified, "warnings": warnings});
+                output::result(Format::Json, &all, |_| String::new())?;
+            }
+            Format::Text => {
+                let mut out = text(&rows, &groups, &effects, &pairs);
+                out += &recall_text(&recall, generation);
+                if let Some(c) = certified {
+                    out += &certified_text(&c);
+                }
+                output::write(out.as_bytes())?;
+            }
         }
-        Format::Text => output::write(text(&rows, &groups, &pairs, &recall, generation).as_bytes())?,
-    }
-    let novel = assessed.iter().flatten().any(|a| a.q.is_some_and(|q| q <= 0.05));
-    Ok(if args.check && novel { Outcome::Findings } else { Outcome::Done })
+        let novel = assessed.iter().flatten().any(|a| a.q.is_some_and(|q| q <= 0.05));
+        Ok(if args.check && novel { Outcome::Findings } else { Outcome::Done })
+    })
 }
 
-fn text(rows: &[Row], groups: &[Group], pairs: &[Pair], recall: &[Recall], generation: u64) -> String {
+/// What certification proved, in words.
+fn certified_text(c: &crate::novelty::certify::Certified) -> String {
+    format!(
+        "\ncertified: of {} searches, {} have provably no chunk of cosine {} or more ({:.1} % of all pairs had to be compared); this covers the vector search, not late interaction\n",
+        c.windows,
+        c.certified,
+        c.tau,
+        100.0 * c.scanned as f64 / c.pairs.max(1) as f64
+    )
+}
+
+fn text(rows: &[Row], groups: &[Group], effects: &[Effect], pairs: &[Pair]) -> String {
     let mut out = String::new();
     for row in rows {
         let e = &row.score.exact;
@@ -320,8 +253,28 @@ fn text(rows: &[Row], groups: &[Group], pairs: &[Pair], recall: &[Recall], gener
                 .unwrap_or_default();
             out += &format!("  {:>4} tokens  s {:.3}{reference}{near}\n", a.length, a.s);
         }
+        if let Some(a) = &row.alignment {
+            out +=
+                &format!("       the nearest {} tokens, each with its best match and their inner product\n", a.length);
+            for t in a.alignment.tokens.iter() {
+                let part = |text: &str, bytes: Option<[usize; 2]>| {
+                    bytes.and_then(|[from, to]| text.get(from..to)).unwrap_or("(special)").to_string()
+                };
+                out += &format!(
+                    "       {:<16} {:<16} {:.2}\n",
+                    part(a.window, t.bytes),
+                    part(&a.passage, t.matched),
+                    t.strength
+                );
+            }
+        }
     }
-    out += "\ngroups (median s, median r with 95 % interval)\n";
+    out + &groups_text(groups, effects, pairs)
+}
+
+/// Groups, effects and pairs in words.
+fn groups_text(groups: &[Group], effects: &[Effect], pairs: &[Pair]) -> String {
+    let mut out = String::from("\ngroups (median s, median r with 95 % interval)\n");
     for g in groups {
         let r = g
             .median_r
@@ -331,6 +284,13 @@ fn text(rows: &[Row], groups: &[Group], pairs: &[Pair], recall: &[Recall], gener
         out += &format!(
             "  {}  {:>4} tokens  {} texts  s {:.3}{r}{warning}\n",
             g.name, g.length, g.texts, g.median_s.estimate
+        );
+    }
+    for e in effects {
+        let i = e.per_doubling;
+        out += &format!(
+            "  {}  r changes by {:+.3} [{:+.3}, {:+.3}] when the window doubles ({} texts)\n",
+            e.name, i.estimate, i.low, i.high, e.texts
         );
     }
     for p in pairs {
@@ -344,23 +304,6 @@ fn text(rows: &[Row], groups: &[Group], pairs: &[Pair], recall: &[Recall], gener
             c.p,
             if c.paired { "paired" } else { "unpaired" },
             c.n
-        );
-    }
-    if recall.is_empty() {
-        return out + "\nno recall was measured (--probes 0)\n";
-    }
-    out += &format!(
-        "\nrecall of the search in generation {generation} (source document among the candidates, 95 % interval)\n"
-    );
-    for r in recall {
-        out += &format!(
-            "  {:>4} tokens, {:>2.0} % edited: {:.2} [{:.2}, {:.2}] of {}\n",
-            r.length,
-            100.0 * r.edited,
-            r.document.estimate,
-            r.document.low,
-            r.document.high,
-            r.probes
         );
     }
     out

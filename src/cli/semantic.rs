@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::Global;
 use super::output::{self, number};
-use crate::ann::{Element, HnswParams, IvfParams, Kind, SearchParams, VectorSettings};
+use crate::ann::{Element, HnswParams, IvfParams, Kind, SearchParams, StoredAs, VectorSettings};
+use crate::catalog::{OriginKind, Receipt};
 use crate::corpus::SourceFile;
-use crate::embed::chunk::ChunkRule;
+use crate::embed::chunk::{ChunkRule, Unit};
 use crate::embed::{Encoder, OpenOptions};
 use crate::error::{Error, Result};
 use crate::index::build::BuildOptions;
@@ -20,22 +21,26 @@ use crate::tokenize::Tokenizer;
 /// The encoder of a new index.
 #[derive(Debug, Clone, Args)]
 pub struct EncoderArgs {
-    /// Encoder for semantic search: a name of the catalog, a model directory, or none
+    /// Encoder for semantic search: a name of the catalog, OWNER/NAME@COMMIT of the hub, a model directory, or none
     #[arg(long, default_value = "none", value_name = "NAME")]
     encoder: String,
-    /// Encoder tokens in a chunk
+    /// Tokens in a chunk
     #[arg(long, default_value_t = 100, value_name = "TOKENS")]
     chunk_tokens: usize,
-    /// Encoder tokens from one chunk to the next [default: as many as in a chunk]
+    /// Tokens from one chunk to the next [default: as many as in a chunk]
     #[arg(long, value_name = "TOKENS")]
     chunk_stride: Option<usize>,
+    /// Whose tokens are counted: the encoder's or the index's
+    #[arg(long, value_enum, default_value = "encoder", value_name = "UNIT")]
+    chunk_unit: ChunkUnit,
     /// Vector index of each shard: auto (by size), flat (exact), hnsw, hnsw_rs, or ivf[:FACTORY] with a FAISS factory such as
     /// IVF4096,SQ8 (needs a build with --features faiss)
     #[arg(long, default_value = "auto", value_name = "KIND")]
     vector_index: String,
-    /// Element type of the stored vectors, from which similarities are computed: f32, f16 or int8
+    /// Stored vectors, from which similarities are computed: f32, f16, int8, or none (similarities are then those of the index's
+    /// codes; no --exact, --document, rank or measured recall)
     #[arg(long, default_value = "f32", value_name = "TYPE")]
-    store: Element,
+    store: StoredAs,
     /// hnsw: neighbours a vector has in the graph [default: 16]
     #[arg(long, value_name = "M")]
     hnsw_m: Option<usize>,
@@ -56,6 +61,13 @@ pub struct EncoderArgs {
     nprobe: Option<usize>,
 }
 
+/// As [`Unit`].
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ChunkUnit {
+    Encoder,
+    Index,
+}
+
 /// An opened encoder and how documents are cut for it.
 pub struct Opened {
     pub encoder: Box<dyn Encoder>,
@@ -66,18 +78,20 @@ pub struct Opened {
 
 /// Opens an encoder by catalog name or directory.
 pub fn open_encoder(name: &str) -> Result<Box<dyn Encoder>> {
-    let dir = if Path::new(name).is_dir() {
-        PathBuf::from(name)
+    let (dir, short) = if Path::new(name).is_dir() {
+        (PathBuf::from(name), Path::new(name).file_name().map(|n| n.to_string_lossy().into_owned()))
     } else {
-        crate::embed::find_model(name).ok_or_else(|| {
+        let found = crate::embed::find_model(name).ok_or_else(|| {
             Error::invalid_hint(
                 format!("the encoder {name:?} is neither a directory nor in the cache"),
                 format!("run `cargo run --release -p index-tools -- fetch {name}`, or pass the directory of a model"),
             )
-        })?
+        })?;
+        (found, Some(name.to_string()))
     };
-    let short = Path::new(name).file_name().map(|n| n.to_string_lossy().into_owned());
-    crate::embed::open(&dir, &OpenOptions { name: short, ..OpenOptions::default() })
+    let receipt = Receipt::read(&dir).filter(|r| r.origin == OriginKind::Hub);
+    let revision = receipt.and_then(|r| r.revision);
+    crate::embed::open(&dir, &OpenOptions { name: short, revision, ..OpenOptions::default() })
 }
 
 impl EncoderArgs {
@@ -89,10 +103,14 @@ impl EncoderArgs {
         }
         let encoder = open_encoder(&self.encoder)?;
         let stride = self.chunk_stride.unwrap_or(self.chunk_tokens);
-        let rule = ChunkRule::checked(self.chunk_tokens, stride, encoder.max_window())?;
+        let unit = match self.chunk_unit {
+            ChunkUnit::Encoder => Unit::Encoder,
+            ChunkUnit::Index => Unit::Index,
+        };
+        let rule = ChunkRule::checked(self.chunk_tokens, stride, unit, encoder.max_window())?;
         Ok(Some(Opened {
             encoder,
-            chunking: Chunking { tokens: self.chunk_tokens as u32, stride: stride as u32 },
+            chunking: Chunking { tokens: self.chunk_tokens as u32, stride: stride as u32, unit },
             vectors,
             rule,
         }))
@@ -155,7 +173,8 @@ pub fn open_for(_global: &Global, manifest: &Manifest) -> Result<Option<Opened>>
             query: format!("{} (weights {:.12})", encoder.spec().name, encoder.spec().sha256),
         });
     }
-    let rule = ChunkRule::checked(chunking.tokens as usize, chunking.stride as usize, encoder.max_window())?;
+    let rule =
+        ChunkRule::checked(chunking.tokens as usize, chunking.stride as usize, chunking.unit, encoder.max_window())?;
     let vectors = manifest.vector_index.clone().unwrap_or_default();
     Ok(Some(Opened { encoder, chunking: chunking.clone(), vectors, rule }))
 }
@@ -168,8 +187,8 @@ pub fn open_of(global: &Global, snapshot: &Snapshot) -> Result<Opened> {
 impl Opened {
     /// An encoder with its chunks of `tokens` tokens, one every `stride`.
     pub fn new(encoder: Box<dyn Encoder>, tokens: usize, stride: usize) -> Result<Opened> {
-        let rule = ChunkRule::checked(tokens, stride, encoder.max_window())?;
-        let chunking = Chunking { tokens: tokens as u32, stride: stride as u32 };
+        let rule = ChunkRule::checked(tokens, stride, Unit::Encoder, encoder.max_window())?;
+        let chunking = Chunking { tokens: tokens as u32, stride: stride as u32, unit: Unit::Encoder };
         Ok(Opened { encoder, chunking, vectors: VectorSettings::default(), rule })
     }
 
@@ -208,7 +227,15 @@ impl Opened {
                     tracing::info!(shard = %shard.display(), chunks = p.chunks, bytes = p.bytes, of = text, "embedding");
                 }
             };
-            crate::shard::semantic::write(store, &shard, &*self.encoder, &self.rule, &self.vectors, &mut tell)?;
+            crate::shard::semantic::write(
+                store,
+                &shard,
+                tokenizer,
+                &*self.encoder,
+                &self.rule,
+                &self.vectors,
+                &mut tell,
+            )?;
             bar.finish_and_clear();
         }
         Ok(())

@@ -56,7 +56,7 @@ pub struct ServeArgs {
     /// Bytes of a request body, such as 1MiB
     #[arg(long, default_value = "1MiB", value_name = "BYTES", value_parser = super::settings::parse_bytes)]
     body_limit: u64,
-    /// Connections open at once
+    /// Connections open at once; further ones get 503
     #[arg(long, default_value_t = 4096, value_name = "N")]
     connections: usize,
     /// Seconds between two looks for a new generation
@@ -141,6 +141,7 @@ fn settings(global: &Global, args: &ServeArgs) -> anyhow::Result<Settings> {
     settings.redact = args.redact;
     settings.allow_origin = args.allow_origin.clone();
     settings.probes = args.probes;
+    settings.resident = global.resident();
     settings.poll = seconds("--poll", args.poll)?;
     settings.limits = Limits {
         timeout: seconds("--timeout", args.timeout)?,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use super::{FileKind, SourceFile};
+use super::{FileKind, SourceFile, TokenFormat};
 use crate::error::{Error, Result};
 
 /// What a directory is searched for, for messages.
@@ -41,6 +41,28 @@ pub fn kind_of(path: &Path) -> Option<FileKind> {
 /// # Errors
 /// A path that does not exist, a directory or glob that holds no corpus file, a malformed glob.
 pub fn discover<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<SourceFile>> {
+    discover_by(paths, &Rule { kind: &kind_of, named: FileKind::Text, known: KNOWN })
+}
+
+/// Finds the files of tokens that `paths` name, as [`discover`] does: a directory gives those with the format's extension.
+///
+/// # Errors
+/// Those of [`discover`].
+pub fn discover_tokens<P: AsRef<Path>>(paths: &[P], format: TokenFormat) -> Result<Vec<SourceFile>> {
+    let kind = |path: &Path| path.extension().is_some_and(|e| e == format.extension()).then_some(FileKind::Tokens);
+    let known = format!(".{}", format.extension());
+    discover_by(paths, &Rule { kind: &kind, named: FileKind::Tokens, known: &known })
+}
+
+/// Which files of a directory count, and what others are when they are named.
+struct Rule<'a> {
+    kind: &'a dyn Fn(&Path) -> Option<FileKind>,
+    named: FileKind,
+    /// The extensions, for messages.
+    known: &'a str,
+}
+
+fn discover_by<P: AsRef<Path>>(paths: &[P], rule: &Rule) -> Result<Vec<SourceFile>> {
     if paths.is_empty() {
         return Err(Error::invalid_hint(
             "no corpus is named",
@@ -51,9 +73,9 @@ pub fn discover<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<SourceFile>> {
     for path in paths {
         let path = path.as_ref();
         match std::fs::metadata(path) {
-            Ok(meta) if meta.is_dir() => found.append(&mut in_directory(path)?),
-            Ok(meta) => found.push(file(path.to_path_buf(), meta.len(), kind_of(path).unwrap_or(FileKind::Text))),
-            Err(_) if is_glob(path) => found.append(&mut matching(path)?),
+            Ok(meta) if meta.is_dir() => found.append(&mut in_directory(path, rule)?),
+            Ok(meta) => found.push(file(path.to_path_buf(), meta.len(), (rule.kind)(path).unwrap_or(rule.named))),
+            Err(_) if is_glob(path) => found.append(&mut matching(path, rule)?),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::invalid_hint(
                     format!("{}: no such file or directory", path.display()),
@@ -74,10 +96,10 @@ fn file(path: PathBuf, bytes: u64, kind: FileKind) -> SourceFile {
     SourceFile { path, kind, bytes }
 }
 
-fn in_directory(directory: &Path) -> Result<Vec<SourceFile>> {
+fn in_directory(directory: &Path, rule: &Rule) -> Result<Vec<SourceFile>> {
     let mut found = Vec::new();
     for (path, bytes) in files_under(directory)? {
-        if let Some(kind) = kind_of(&path) {
+        if let Some(kind) = (rule.kind)(&path) {
             found.push(file(path, bytes, kind));
         }
     }
@@ -85,7 +107,9 @@ fn in_directory(directory: &Path) -> Result<Vec<SourceFile>> {
         return Err(Error::invalid_hint(
             format!("{}: the directory holds no corpus file", directory.display()),
             format!(
-                "files of a directory are known by their extension: {KNOWN}; name other files, or a glob, to read them as plain text"
+                "files of a directory are known by their extension: {}; name other files, or a glob, to read them as {}",
+                rule.known,
+                if rule.named == FileKind::Text { "plain text" } else { "tokens" }
             ),
         ));
     }
@@ -114,7 +138,7 @@ fn is_glob(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().iter().any(|b| b"*?[{".contains(b))
 }
 
-fn matching(pattern: &Path) -> Result<Vec<SourceFile>> {
+fn matching(pattern: &Path, rule: &Rule) -> Result<Vec<SourceFile>> {
     let text = pattern.to_string_lossy();
     let text = text.strip_prefix("./").unwrap_or(&text);
     let glob = globset::GlobBuilder::new(text)
@@ -130,7 +154,7 @@ fn matching(pattern: &Path) -> Result<Vec<SourceFile>> {
         for (path, bytes) in files_under(root)? {
             let path = path.strip_prefix("./").map(Path::to_path_buf).unwrap_or(path);
             if glob.is_match(&path) {
-                let kind = kind_of(&path).unwrap_or(FileKind::Text);
+                let kind = (rule.kind)(&path).unwrap_or(rule.named);
                 found.push(file(path, bytes, kind));
             }
         }

@@ -1,4 +1,4 @@
-//! Readers of training corpora: JSON Lines (plain, gzip, zstd), Parquet and plain text, one record at a
+//! Readers of training corpora: JSON Lines (plain, gzip, zstd), Parquet, plain text and streams of tokens, one record at a
 //! time, with exact positions for error messages.
 //!
 //! [`discover`] turns the paths, directories and globs a user names into an ordered list of [`SourceFile`]s;
@@ -19,16 +19,18 @@ mod parquet_copy;
 mod parquet_value;
 mod source;
 mod text;
+mod tokens;
 mod writer;
 
 use std::path::PathBuf;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub use bad::{BadRecord, BadRecords};
-pub use discover::{discover, kind_of};
+pub use discover::{discover, discover_tokens, kind_of};
 pub use documents::Documents;
 pub(crate) use parquet::{not_written, survive};
+pub use tokens::{TokenFormat, TokenInput};
 pub use writer::{CorpusWriter, Written};
 
 /// The longest record (JSON line or text file) that is read, in bytes: what a record may hold in memory.
@@ -44,6 +46,15 @@ pub fn open(file: &SourceFile, options: &ReadOptions) -> Result<Box<dyn CorpusRe
         FileKind::Jsonl | FileKind::JsonlGz | FileKind::JsonlZst => Box::new(jsonl::JsonlReader::open(file, options)?),
         FileKind::Parquet => Box::new(parquet::survive(&file.path, || parquet::ParquetReader::open(file, options))?),
         FileKind::Text => Box::new(text::TextReader::open(file)?),
+        FileKind::Tokens => match &options.tokens {
+            Some(input) => Box::new(tokens::TokenReader::open(file, input)?),
+            None => {
+                return Err(Error::invalid_hint(
+                    format!("{}: a file of tokens, and nothing tells how to read it", file.path.display()),
+                    "pass --tokens FORMAT",
+                ));
+            }
+        },
     })
 }
 
@@ -60,6 +71,15 @@ pub struct Document {
     pub record: u64,
     /// All other (or the selected) fields of the record, as a JSON object.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// The tokens of a document that comes tokenised, and without a text.
+    pub tokens: Option<Vec<u32>>,
+}
+
+impl Document {
+    /// What it takes in memory, in bytes: its text and tokens.
+    pub fn size(&self) -> usize {
+        self.text.len() + self.tokens.as_ref().map_or(0, |tokens| 4 * tokens.len())
+    }
 }
 
 /// How to read records.
@@ -74,11 +94,13 @@ pub struct ReadOptions {
     pub metadata_fields: Option<Vec<String>>,
     /// How many bad records to tolerate over the whole run before stopping.
     pub skip_bad: u64,
+    /// The corpus is streams of tokens, to be read like this.
+    pub tokens: Option<TokenInput>,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { text_field: "text".into(), id_field: "id".into(), metadata_fields: None, skip_bad: 0 }
+        Self { text_field: "text".into(), id_field: "id".into(), metadata_fields: None, skip_bad: 0, tokens: None }
     }
 }
 
@@ -91,6 +113,8 @@ pub enum FileKind {
     JsonlZst,
     Parquet,
     Text,
+    /// Tokens, in the format that [`ReadOptions::tokens`] names.
+    Tokens,
 }
 
 /// One corpus file, found by [`discover`].

@@ -30,7 +30,7 @@ impl Compression {
         match file.kind {
             FileKind::JsonlGz => return Ok(Self::Gzip),
             FileKind::JsonlZst => return Ok(Self::Zstd),
-            FileKind::Parquet => return Ok(Self::Plain),
+            FileKind::Parquet | FileKind::Tokens => return Ok(Self::Plain),
             FileKind::Jsonl | FileKind::Text => {}
         }
         if !file.path.is_file() {

@@ -13,6 +13,7 @@ use super::labels::Labels;
 use super::primitives::{PrimitiveIndex, PrimitiveScratch};
 use super::protocol::{Level, Parameters, Protocol, Verdict};
 use super::scan::{Run, Scan};
+use super::semantic::Semantic;
 use crate::corpus::Document;
 use crate::error::{Error, Result};
 use crate::reference::{ComponentKind, ReferenceIndex, SEED};
@@ -111,6 +112,7 @@ pub struct Detector {
     /// What `frequency` said, by hash of the n-gram's text: a widely copied item is asked for in every document.
     frequencies: Mutex<HashMap<u64, Occurrences>>,
     labels: Option<Arc<Labels>>,
+    semantic: Option<Arc<Semantic>>,
     pool: Mutex<Vec<Scratch>>,
 }
 
@@ -152,6 +154,7 @@ impl Detector {
             frequency: None,
             frequencies: Mutex::default(),
             labels: None,
+            semantic: None,
             pool: Mutex::default(),
         })
     }
@@ -171,6 +174,17 @@ impl Detector {
     /// The labels it honours.
     pub fn labels(&self) -> Option<&Labels> {
         self.labels.as_deref()
+    }
+
+    /// The same detector with the evidence of the semantic and code columns. `semantic` must be of the same reference index.
+    pub fn with_semantic(mut self, semantic: Arc<Semantic>) -> Detector {
+        self.semantic = Some(semantic);
+        self
+    }
+
+    /// The second reading that the columns go by, where there is one.
+    pub fn semantic(&self) -> Option<&Semantic> {
+        self.semantic.as_deref()
     }
 
     /// The reference index.
@@ -215,6 +229,7 @@ impl Detector {
             change(&mut evidence[at].primitives);
         });
         self.decon(text, &mut evidence)?;
+        self.meaning(text, &mut evidence)?;
         let mut findings: Vec<Finding> = Vec::new();
         for mut evidence in evidence {
             evidence.corpus_frequency = self.frequency_of(text, &scratch.scan, &evidence);
@@ -242,6 +257,20 @@ impl Detector {
             b.level().cmp(&a.level()).then(strength(b).total_cmp(&strength(a))).then(a.item.cmp(&b.item))
         });
         Ok(findings)
+    }
+
+    /// Adds what the columns have found.
+    fn meaning(&self, text: &str, evidence: &mut Vec<Evidence>) -> Result<()> {
+        let Some(semantic) = &self.semantic else { return Ok(()) };
+        for found in semantic.judge(text)? {
+            let at = evidence.binary_search_by_key(&found.item, |e| e.item).unwrap_or_else(|at| {
+                evidence.insert(at, Evidence::empty(&self.index, found.item));
+                at
+            });
+            evidence[at].primitives.semantic = found.semantic;
+            evidence[at].primitives.code = found.code;
+        }
+        Ok(())
     }
 
     fn decon(&self, text: &str, evidence: &mut [Evidence]) -> Result<()> {

@@ -44,6 +44,9 @@ pub struct Primitives {
     pub lines: u32,
     /// `decon`: overlap of question, answer, passage and the combined score.
     pub decon: Option<super::decon::DeconScore>,
+    /// `semantic` and `code`: the same in other words.
+    pub semantic: Option<super::semantic::Meaning>,
+    pub code: Option<super::semantic::Meaning>,
 }
 
 /// Tables for the primitives that are asked for.

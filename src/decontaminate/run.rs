@@ -218,12 +218,12 @@ pub fn check(
 }
 
 /// The other direction: every document of a snapshot past the same detector, in shard and document order. `advance` is told of
-/// documents.
+/// documents; its error ends the run.
 pub fn check_snapshot(
     detector: &Detector,
     snapshot: &Snapshot,
     each: &mut dyn FnMut(Row) -> Result<()>,
-    advance: &dyn Fn(u64),
+    advance: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Totals> {
     let mut totals = Totals::default();
     for (number, shard) in snapshot.shards.iter().enumerate() {
@@ -233,7 +233,7 @@ pub fn check_snapshot(
         for part in kept.chunks(BATCH_DOCUMENTS) {
             let batch = part.par_iter().map(|&d| shard.documents.get(d)).collect::<Result<Vec<_>>>()?;
             judge(detector, &batch, &mut totals, each)?;
-            advance(part.len() as u64);
+            advance(part.len() as u64)?;
         }
     }
     Ok(totals)
@@ -275,7 +275,20 @@ fn rows(detector: &Detector, document: &Document, findings: Vec<Finding>) -> Res
             let name = |o: &crate::reference::Origin| format!("{}/{}", o.benchmark, o.id);
             let origin = meta.origins.first().cloned().unwrap_or_default();
             let strongest = f.evidence.components.iter().max_by(|a, b| a.matched_weight.total_cmp(&b.matched_weight));
-            let bytes = strongest.map_or(0..0, |c| c.document.clone());
+            // What only a column has found is shown where the column has found it, beside the component it says again.
+            let lexical = f.verdicts.iter().any(|(p, v)| !Protocol::COLUMNS.contains(p) && v.level > Level::Clean);
+            let meaning = f.evidence.primitives.semantic.iter().chain(&f.evidence.primitives.code);
+            let meaning = meaning.max_by(|a, b| a.confidence.total_cmp(&b.confidence)).filter(|_| !lexical);
+            let bytes = match meaning {
+                Some(m) => m.place.clone(),
+                None => strongest.map_or(0..0, |c| c.document.clone()),
+            };
+            let said = |m: &super::semantic::Meaning| {
+                index
+                    .components(f.item)
+                    .find(|c| c.kind == m.component)
+                    .map_or_else(String::new, |c| c.text.to_string())
+            };
             Ok(Row {
                 training_file: document.path.clone(),
                 training_line: document.record,
@@ -317,7 +330,10 @@ fn rows(detector: &Detector, document: &Document, findings: Vec<Finding>) -> Res
                 label: detector.labels().and_then(|labels| labels.of(&hash, &meta.origins)),
                 training_text: document.text.get(bytes.clone()).unwrap_or_default().to_string(),
                 training_bytes: [bytes.start, bytes.end],
-                eval_text: strongest.map_or_else(String::new, |c| index.component(c.component).text.to_string()),
+                eval_text: match meaning {
+                    Some(m) => said(m),
+                    None => strongest.map_or_else(String::new, |c| index.component(c.component).text.to_string()),
+                },
             })
         })
         .collect()

@@ -76,6 +76,8 @@ fn places_of(finding: &Finding, protocol: Protocol, verdict: &Verdict) -> Vec<Ra
     let mut out: Vec<Range<usize>> = match protocol {
         Protocol::Gpt3 => evidence.primitives.bare.clone(),
         Protocol::Datatrove => evidence.primitives.folded_place.clone().into_iter().collect(),
+        Protocol::Semantic => evidence.primitives.semantic.iter().map(|m| m.place.clone()).collect(),
+        Protocol::Code => evidence.primitives.code.iter().map(|m| m.place.clone()).collect(),
         _ => {
             let mut out: Vec<Range<usize>> = evidence
                 .components

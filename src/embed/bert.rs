@@ -56,6 +56,30 @@ impl BertEncoder {
     }
 }
 
+impl BertEncoder {
+    /// Runs every window; `of` gets its last hidden states, special tokens included, and the normalised ones of its own tokens.
+    fn run<T: Send>(&self, windows: &[&[u32]], of: impl Fn(&[f32], Vec<f32>) -> T + Sync) -> Result<Vec<T>> {
+        let wrapped = self.files.wrap(windows)?;
+        let sequences: Vec<Sequence<'_>> = wrapped.iter().map(|ids| Sequence::whole(ids)).collect();
+        let dim = self.network.hidden();
+        let first = self.files.tokenizer.leading() * dim;
+        self.network.run(&sequences, |i, states| {
+            let mut own = states[first..first + windows[i].len() * dim].to_vec();
+            own.chunks_exact_mut(dim).for_each(l2_normalize);
+            of(states, own)
+        })
+    }
+
+    fn concatenate(&self, windows: &[&[u32]], rows: Vec<Vec<f32>>) -> TokenStates {
+        let mut offsets = Vec::with_capacity(windows.len() + 1);
+        offsets.push(0);
+        for window in windows {
+            offsets.push(offsets.last().copied().unwrap_or(0) + window.len());
+        }
+        TokenStates { dim: self.network.hidden(), offsets, data: rows.concat() }
+    }
+}
+
 impl Encoder for BertEncoder {
     fn spec(&self) -> &EncoderSpec {
         &self.files.spec
@@ -82,20 +106,14 @@ impl Encoder for BertEncoder {
     }
 
     fn token_states(&self, windows: &[&[u32]]) -> Result<TokenStates> {
-        let wrapped = self.files.wrap(windows)?;
-        let sequences: Vec<Sequence<'_>> = wrapped.iter().map(|ids| Sequence::whole(ids)).collect();
+        let rows = self.run(windows, |_, own| own)?;
+        Ok(self.concatenate(windows, rows))
+    }
+
+    fn embed_with_states(&self, windows: &[&[u32]]) -> Result<(Vec<f32>, TokenStates)> {
         let dim = self.network.hidden();
-        let first = self.files.tokenizer.leading() * dim;
-        let rows = self.network.run(&sequences, |i, states| {
-            let mut own = states[first..first + windows[i].len() * dim].to_vec();
-            own.chunks_exact_mut(dim).for_each(l2_normalize);
-            own
-        })?;
-        let mut offsets = Vec::with_capacity(windows.len() + 1);
-        offsets.push(0);
-        for window in windows {
-            offsets.push(offsets.last().copied().unwrap_or(0) + window.len());
-        }
-        Ok(TokenStates { dim, offsets, data: rows.concat() })
+        let rows = self.run(windows, |states, own| (pool(self.files.pooling, states, dim), own))?;
+        let (pooled, own): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        Ok((pooled.concat(), self.concatenate(windows, own)))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Overview. [`CandleEncoder`] takes BERT, DistilBERT, ModernBERT, JinaBERT, NomicBERT and XLM-RoBERTa. Windows of equal
 //! length are batched together, so no padding and no mask ever reach a model. Its BERT is the yardstick of the tests of
-//! [`super::BertEncoder`].
+//! [`super::BertEncoder`]. In a build with the cargo feature `cuda` or `metal` everything here runs on the first GPU, and [`super::open`] then
+//! takes this encoder for every network.
 
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarBuilder;
@@ -26,10 +27,20 @@ enum Model {
     XlmRoberta(xlm_roberta::XLMRobertaModel),
 }
 
-/// An encoder on candle's CPU kernels.
+/// An encoder on candle's kernels.
 pub struct CandleEncoder {
     files: ModelFiles,
     model: Model,
+    device: Device,
+}
+
+/// The first GPU, in a build that has one of the features for it and on a machine that has one; else the processor.
+pub(super) fn device() -> Device {
+    let found = if cfg!(feature = "metal") { Device::metal_if_available(0) } else { Device::cuda_if_available(0) };
+    found.unwrap_or_else(|e| {
+        tracing::warn!("no GPU can be used, the encoder runs on the processor: {e}");
+        Device::Cpu
+    })
 }
 
 impl CandleEncoder {
@@ -41,8 +52,9 @@ impl CandleEncoder {
     /// Opens a model directory with what the caller knows better than its files.
     pub fn open_with(dir: &Path, options: &OpenOptions) -> Result<CandleEncoder> {
         let files = ModelFiles::open(dir, options)?;
-        let model = load(&files)?;
-        Ok(CandleEncoder { files, model })
+        let device = device();
+        let model = load(&files, &device)?;
+        Ok(CandleEncoder { files, model, device })
     }
 
     /// Last hidden states of every sequence (special tokens already in), `len × dim` each.
@@ -64,7 +76,7 @@ impl CandleEncoder {
     }
 
     fn forward(&self, ids: Vec<u32>, batch: usize, len: usize) -> candle_core::Result<Vec<f32>> {
-        let device = &Device::Cpu;
+        let device = &self.device;
         let ids = Tensor::from_vec(ids, (batch, len), device)?;
         let ones = ids.ones_like()?;
         let states = match &self.model {
@@ -84,7 +96,7 @@ impl CandleEncoder {
     }
 }
 
-fn load(files: &ModelFiles) -> Result<Model> {
+fn load(files: &ModelFiles, device: &Device) -> Result<Model> {
     let unusable = |what: String| Error::Model { path: files.dir.clone(), what };
     let failed = |e: candle_core::Error| unusable(e.to_string());
     let mut config = files.config.clone();
@@ -95,7 +107,7 @@ fn load(files: &ModelFiles) -> Result<Model> {
     }
     let parse = |e: serde_json::Error| unusable(format!("config.json: {e}"));
     let bytes = std::fs::read(files.weights.path()).map_err(Error::io(files.weights.path(), "read"))?;
-    let vb = VarBuilder::from_buffered_safetensors(bytes, DType::F32, &Device::Cpu).map_err(failed)?;
+    let vb = VarBuilder::from_buffered_safetensors(bytes, DType::F32, device).map_err(failed)?;
     Ok(match files.model_type.as_str() {
         "bert" if is_jina => Model::JinaBert(
             jina_bert::BertModel::new(vb, &serde_json::from_value(config).map_err(parse)?).map_err(failed)?,

@@ -11,7 +11,6 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -49,6 +48,15 @@ pub trait LateEncoder: Send + Sync {
     fn spec(&self) -> &EncoderSpec;
     /// Encoder tokens of a text, no special tokens, no truncation.
     fn tokenize(&self, text: &str) -> Result<EncoderTokens>;
+    /// The rule for query windows of up to `window` tokens: long enough to cut none, and with `count_masks` no shorter than the
+    /// checkpoint's own.
+    fn query_rule(&self, window: usize, count_masks: bool) -> QueryRule;
+    /// Longest query window under any rule.
+    fn longest_query(&self) -> usize;
+    /// The bi-encoder whose hidden states these are, where they are one's.
+    fn bi_encoder(&self) -> Option<&dyn Encoder> {
+        None
+    }
     /// Longest query window under `rule`.
     fn query_window(&self, rule: &QueryRule) -> usize;
     /// Longest document window.
@@ -62,12 +70,12 @@ pub trait LateEncoder: Send + Sync {
 }
 
 /// A bi-encoder's last hidden states, special tokens excluded.
-pub struct PlainLate {
-    encoder: Arc<dyn Encoder>,
+pub struct PlainLate<'a> {
+    encoder: &'a dyn Encoder,
 }
 
-impl PlainLate {
-    pub fn new(encoder: Arc<dyn Encoder>) -> PlainLate {
+impl<'a> PlainLate<'a> {
+    pub fn new(encoder: &'a dyn Encoder) -> PlainLate<'a> {
         PlainLate { encoder }
     }
 
@@ -78,13 +86,25 @@ impl PlainLate {
     }
 }
 
-impl LateEncoder for PlainLate {
+impl LateEncoder for PlainLate<'_> {
     fn spec(&self) -> &EncoderSpec {
         self.encoder.spec()
     }
 
     fn tokenize(&self, text: &str) -> Result<EncoderTokens> {
         self.encoder.tokenize(text)
+    }
+
+    fn query_rule(&self, _window: usize, _count_masks: bool) -> QueryRule {
+        QueryRule { maxlen: None, count_masks: false }
+    }
+
+    fn longest_query(&self) -> usize {
+        self.encoder.max_window()
+    }
+
+    fn bi_encoder(&self) -> Option<&dyn Encoder> {
+        Some(self.encoder)
     }
 
     fn query_window(&self, _rule: &QueryRule) -> usize {
@@ -276,6 +296,15 @@ impl LateEncoder for ColbertEncoder {
 
     fn tokenize(&self, text: &str) -> Result<EncoderTokens> {
         self.files.tokenizer.encode(text)
+    }
+
+    fn query_rule(&self, window: usize, count_masks: bool) -> QueryRule {
+        let own = if count_masks { self.settings.query_maxlen } else { 0 };
+        QueryRule { maxlen: Some((window + SPECIALS).max(own)), count_masks }
+    }
+
+    fn longest_query(&self) -> usize {
+        self.files.spec.max_tokens.saturating_sub(SPECIALS)
     }
 
     fn query_window(&self, rule: &QueryRule) -> usize {

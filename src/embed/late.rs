@@ -112,6 +112,31 @@ impl PackedQuery {
         &best[..n]
     }
 
+    /// The other direction: the mean over the candidate's tokens of the largest inner product with a token of the query; 0 when a
+    /// side is empty.
+    ///
+    /// # Panics
+    /// When the candidate's dimension is not the query's.
+    pub fn reverse(&self, candidate: TokenMatrix<'_>, scratch: &mut Vec<f32>) -> f32 {
+        let n = self.panels.n;
+        if n == 0 || candidate.is_empty() {
+            return 0.0;
+        }
+        assert_eq!(candidate.dim, self.panels.k, "states of different encoders");
+        let stride = n.next_multiple_of(kernel::PANEL);
+        scratch.clear();
+        scratch.resize(ROWS * stride, 0.0);
+        let panels = kernel::PanelView { n: stride, ..self.panels.view() };
+        let mut sum = 0f32;
+        for rows in candidate.data.chunks(ROWS * candidate.dim) {
+            let count = rows.len() / candidate.dim;
+            kernel::gemm(self.isa, count, rows, candidate.dim, panels, None, scratch, stride);
+            let most = |row: &[f32]| row[..n].iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            sum += scratch.chunks_exact(stride).take(count).map(most).sum::<f32>();
+        }
+        sum / candidate.len() as f32
+    }
+
     /// MaxSim of every candidate, in order.
     pub fn score_all(&self, candidates: &[TokenMatrix<'_>]) -> Vec<f32> {
         candidates
@@ -189,6 +214,8 @@ mod tests {
             for isa in Isa::available() {
                 let got = PackedQuery::with_isa(q, isa).score(d, &mut Vec::new()) as f64;
                 prop_assert!((got - want).abs() < 1e-5, "{isa:?}: {got} instead of {want}");
+                let back = PackedQuery::with_isa(q, isa).reverse(d, &mut vec![7.0; 5]) as f64;
+                prop_assert!((back - naive(d, q).0).abs() < 1e-5, "{isa:?} reversed: {back}");
             }
             for (found, want) in align(q, d).iter().zip(best) {
                 prop_assert!((found.score as f64 - want).abs() < 1e-5);

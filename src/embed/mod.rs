@@ -4,6 +4,7 @@
 //! interaction). Texts longer than the model takes are the caller's to cut into windows with [`Encoder::tokenize`];
 //! nothing is truncated silently.
 
+pub mod alignment;
 mod bert;
 mod candle;
 pub mod chunk;
@@ -12,6 +13,7 @@ mod forward;
 mod kernel;
 pub mod late;
 mod model_files;
+pub mod residual;
 mod rowwise;
 mod static_table;
 mod tokens;
@@ -67,14 +69,14 @@ pub enum Role {
 }
 
 /// Opens the encoder of a model directory: [`BertEncoder`] for the architectures it knows,
-/// [`StaticEncoder`] for token tables, [`CandleEncoder`] for the others.
+/// [`StaticEncoder`] for token tables, [`CandleEncoder`] for the others and, where there is a GPU and a build that can use it, for all networks.
 pub fn open(dir: &Path, options: &OpenOptions) -> Result<Box<dyn Encoder>> {
     tracing::info!(model = %dir.display(), "opening an encoder");
     if static_table::declared(dir)? {
         return Ok(Box::new(StaticEncoder::open(dir, options)?));
     }
     let config = model_files::required_json(&dir.join("config.json"))?;
-    if BertEncoder::supports(&config) {
+    if BertEncoder::supports(&config) && candle::device().is_cpu() {
         return Ok(Box::new(BertEncoder::open_with(dir, options)?));
     }
     Ok(Box::new(CandleEncoder::open_with(dir, options)?))
@@ -96,6 +98,11 @@ pub trait Encoder: Send + Sync {
     fn embed_ids(&self, windows: &[&[u32]]) -> Result<Vec<f32>>;
     /// L2-normalised last hidden states of every token of every window, special tokens excluded.
     fn token_states(&self, windows: &[&[u32]]) -> Result<TokenStates>;
+    /// Both at once: what [`embed_ids`](Self::embed_ids) and [`token_states`](Self::token_states) give, for one pass of the network where
+    /// the implementation can.
+    fn embed_with_states(&self, windows: &[&[u32]]) -> Result<(Vec<f32>, TokenStates)> {
+        Ok((self.embed_ids(windows)?, self.token_states(windows)?))
+    }
     /// Embeddings of whole texts, each with its role's prompt: `texts.len() × dim` floats. A text too long for one window
     /// is an error: cut it into chunks first.
     fn embed_texts(&self, texts: &[&str], role: Role) -> Result<Vec<f32>> {

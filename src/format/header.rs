@@ -62,6 +62,8 @@ impl Kind {
     pub const SUFFIX: Kind = Kind::new("suffix");
     /// Resident top level of a suffix array.
     pub const TOP: Kind = Kind::new("top");
+    /// Compact index of a token stream.
+    pub const COMPACT: Kind = Kind::new("compact");
     /// Compressed documents.
     pub const DOCUMENTS: Kind = Kind::new("docs");
     /// Directory of the documents.

@@ -28,11 +28,13 @@ pub enum Access {
     WillNeed,
 }
 
-/// A whole file, mapped read-only.
+/// A whole file, mapped read-only, or a part of one copied into memory.
 #[derive(Debug)]
 pub(super) struct Mapping {
     pub(super) path: PathBuf,
     map: memmap2::Mmap,
+    /// Where in the file the bytes begin.
+    origin: usize,
 }
 
 impl Mapping {
@@ -46,7 +48,7 @@ impl Mapping {
         // process writes to a published file, which no program of this project does; the bytes are plain integers,
         // valid in every bit pattern, and every offset read from them is checked before it is used.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path, "map"))?;
-        Ok(Mapping { path: path.to_path_buf(), map })
+        Ok(Mapping { path: path.to_path_buf(), map, origin: 0 })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -70,6 +72,13 @@ impl Mapping {
         let _ = (access, range);
         Ok(())
     }
+}
+
+/// Maps all of a file that is no section file, such as one of another program's, as `T`s. Nobody may change it while it is mapped.
+pub fn map_file<T: bytemuck::AnyBitPattern>(path: &Path) -> Result<Array<T>> {
+    let map = Arc::new(Mapping::open(path)?);
+    let length = map.bytes().len();
+    Array::new(&map, 0..length)
 }
 
 /// A slice of `T`s inside a mapped file. Cheap to clone; keeps the file mapped.
@@ -109,7 +118,24 @@ impl<T: bytemuck::AnyBitPattern> Array<T> {
 
     /// File offset of the first element.
     pub fn file_offset(&self) -> u64 {
-        (self.start as usize - self.map.bytes().as_ptr() as usize) as u64
+        (self.map.origin + self.offset()) as u64
+    }
+
+    /// Offset of the first element in the mapped bytes.
+    fn offset(&self) -> usize {
+        self.start as usize - self.map.bytes().as_ptr() as usize
+    }
+
+    /// The same elements, copied into memory of their own, in huge pages where the system has them. Reads all of the array.
+    pub fn resident(&self) -> Result<Array<T>> {
+        let (start, bytes) = (self.offset(), size_of::<T>() * self.len);
+        if bytes == 0 {
+            return Ok(self.clone());
+        }
+        self.map.advise(Access::Sequential, start..start + bytes)?;
+        let map = super::memory::copy(&self.map.bytes()[start..start + bytes])?;
+        let copied = Mapping { path: self.map.path.clone(), map, origin: self.file_offset() as usize };
+        Array::new(&Arc::new(copied), 0..bytes)
     }
 
     /// Path of the mapped file, for error messages.
@@ -119,7 +145,7 @@ impl<T: bytemuck::AnyBitPattern> Array<T> {
 
     /// Tells the system how this array will be read.
     pub fn advise(&self, access: Access) -> Result<()> {
-        let start = self.file_offset() as usize;
+        let start = self.offset();
         self.map.advise(access, start..start + size_of::<T>() * self.len)
     }
 }
@@ -162,6 +188,8 @@ mod tests {
                 (Ok(array), Some(checked)) => {
                     prop_assert_eq!(&*array, checked);
                     prop_assert_eq!(array.file_offset(), range.start as u64);
+                    let copy = array.resident().unwrap();
+                    prop_assert_eq!((&*copy, copy.file_offset()), (checked, range.start as u64));
                 }
                 (Err(_), None) => {}
                 (found, expected) => prop_assert!(false, "{:?} but {:?}", found, expected),

@@ -13,13 +13,15 @@
 
 mod header;
 mod mapping;
+mod memory;
 mod section;
 mod writer;
 
 pub use header::{
     ALIGNMENT, BLOCK_BYTES, FORMAT_MAJOR, FORMAT_MINOR, HEADER_BYTES, Header, Kind, MAGIC, check_host, format_version,
 };
-pub use mapping::{Access, Array};
+pub use mapping::{Access, Array, map_file};
+pub use memory::Pages;
 pub use section::{Section, Sub};
 pub use writer::{OutputFile, SectionSummary, SectionWriter};
 

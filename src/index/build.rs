@@ -23,7 +23,7 @@ use crate::corpus::{BadRecord, Document, Documents, ReadOptions, SourceFile};
 use crate::error::{Error, Result};
 use crate::shard::build::{Batch, ShardBuilder, bytes_per_token, tokenize};
 use crate::shard::semantic::SemanticMeta;
-use crate::shard::{Shard, ShardMeta};
+use crate::shard::{Layout, Shard, ShardMeta};
 use crate::store::Store;
 use crate::tokenize::Tokenizer;
 
@@ -43,11 +43,14 @@ pub struct BuildOptions {
     /// This is task `task` of `tasks`, each of which reads a fixed part of the files.
     pub task: u32,
     pub tasks: u32,
+    /// How the shards' token indexes are laid out.
+    #[serde(default)]
+    pub layout: Layout,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        BuildOptions { read: ReadOptions::default(), memory: 4 << 30, task: 0, tasks: 1 }
+        BuildOptions { read: ReadOptions::default(), memory: 4 << 30, task: 0, tasks: 1, layout: Layout::Fast }
     }
 }
 
@@ -60,7 +63,7 @@ impl BuildOptions {
                 self.task, self.tasks
             )));
         }
-        shard_tokens(tokenizer, self.memory).map(|_| ())
+        shard_tokens(tokenizer, self.memory, self.layout).map(|_| ())
     }
 }
 
@@ -106,21 +109,21 @@ struct FinishedShard {
 }
 
 /// Tokens a shard holds at most, given the memory of the build: one shard is sorted while the next one is filled.
-pub fn shard_tokens(tokenizer: &Tokenizer, memory: u64) -> Result<u64> {
+pub fn shard_tokens(tokenizer: &Tokenizer, memory: u64, layout: Layout) -> Result<u64> {
     if memory < LEAST_MEMORY {
         return Err(Error::invalid_hint(
             format!("a build cannot do with {memory} bytes of memory"),
             format!("pass --memory {}MB or more", LEAST_MEMORY / 1_000_000),
         ));
     }
-    let each = bytes_per_token(tokenizer) + 4;
+    let each = bytes_per_token(tokenizer, layout) + 4;
     Ok(((memory - FIXED_MEMORY) / each).clamp(1, crate::suffix::sort::MAX_TOKENS - (64 << 20)))
 }
 
 /// Memory a build of `tokens` tokens will use at its peak, in bytes.
-pub fn peak_memory(tokenizer: &Tokenizer, memory: u64, tokens: u64) -> Result<u64> {
-    let cap = shard_tokens(tokenizer, memory)?;
-    let each = bytes_per_token(tokenizer);
+pub fn peak_memory(tokenizer: &Tokenizer, memory: u64, tokens: u64, layout: Layout) -> Result<u64> {
+    let cap = shard_tokens(tokenizer, memory, layout)?;
+    let each = bytes_per_token(tokenizer, layout);
     Ok(FIXED_MEMORY + if tokens <= cap { tokens * each } else { cap * (each + 4) })
 }
 
@@ -149,6 +152,7 @@ fn plan_dir(index: &Path, files: &[SourceFile], tokenizer: &Tokenizer, options: 
         &options.read,
         options.memory,
         options.tasks,
+        options.layout,
         env!("CARGO_PKG_VERSION"),
     ))
     .map_err(|e| Error::invalid(format!("build plan: {e}")))?;
@@ -170,7 +174,7 @@ pub fn build(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Built> {
     options.check(tokenizer)?;
-    let cap = shard_tokens(tokenizer, options.memory)?;
+    let cap = shard_tokens(tokenizer, options.memory, options.layout)?;
     let store = &**index.store();
     let dir = task_dir(&plan_dir(index.path(), files, tokenizer, options)?, options.task);
     store.create_dir_all(&dir)?;
@@ -186,7 +190,8 @@ pub fn build(
         let (send, receive) = mpsc::sync_channel::<Result<Read>>(2 * rayon::current_num_threads());
         std::thread::scope(|scope| -> Result<()> {
             let reader = scope.spawn(move || read_batches(mine, read, skip, &send));
-            let made = fill(scope, store, tokenizer, &dir, &mut done, &receive, cap, total_bytes, progress);
+            let made =
+                fill(scope, store, tokenizer, &dir, &mut done, &receive, cap, total_bytes, options.layout, progress);
             // The reader ends once nobody receives.
             drop(receive);
             let bad = reader.join().unwrap_or_default();
@@ -227,7 +232,7 @@ fn read_batches(
         match documents.next(&mut doc) {
             Ok(true) if skip > 0 => skip -= 1,
             Ok(true) => {
-                text += doc.text.len();
+                text += doc.size();
                 batch.push(doc);
                 if text >= BATCH_TEXT || batch.len() >= 4096 {
                     text = 0;
@@ -260,6 +265,7 @@ fn fill<'scope>(
     receive: &mpsc::Receiver<Result<Read>>,
     cap: u64,
     total_bytes: u64,
+    layout: Layout,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
     let mut state = Progress { total_bytes, shards: done.shards.len() as u64, ..Progress::default() };
@@ -311,7 +317,7 @@ fn fill<'scope>(
                 let name = format!("shard-{number:05}");
                 number += 1;
                 store.create_dir_all(&dir.join(&name))?;
-                let builder = ShardBuilder::create(store, &dir.join(&name), tokenizer)?;
+                let builder = ShardBuilder::create(store, &dir.join(&name), tokenizer, layout)?;
                 current = Some((name, builder));
             }
             let Some((_, builder)) = &mut current else { continue };
@@ -477,12 +483,13 @@ pub fn publish(
 /// Takes the encoder, the chunking and the vector index of a shard over into the manifest, which may have them already.
 fn settle_encoder(next: &mut Manifest, semantic: &SemanticMeta) -> Result<()> {
     let rule = &semantic.chunking;
-    let chunking = Chunking { tokens: rule.window as u32, stride: rule.stride as u32 };
+    let chunking = Chunking { tokens: rule.window as u32, stride: rule.stride as u32, unit: rule.unit };
     let known = next.encoder.get_or_insert_with(|| semantic.encoder.clone());
     let same = known.sha256 == semantic.encoder.sha256 && known.pooling == semantic.encoder.pooling;
     if !same || *next.chunking.get_or_insert_with(|| chunking.clone()) != chunking {
         let name = |s: &crate::embed::EncoderSpec, c: &Chunking| {
-            format!("{} (weights {:.12}, chunks of {} tokens every {})", s.name, s.sha256, c.tokens, c.stride)
+            let (tokens, stride, unit) = (c.tokens, c.stride, c.unit.name());
+            format!("{} (weights {:.12}, chunks of {tokens} {unit} tokens every {stride})", s.name, s.sha256)
         };
         let of_index = next.chunking.as_ref().map_or_else(String::new, |c| name(known, c));
         return Err(Error::EncoderMismatch { index: of_index, query: name(&semantic.encoder, &chunking) });

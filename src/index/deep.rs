@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::shard::build::{Batch, tokenize};
 use crate::shard::semantic::{CHUNKS_BIN, SemanticMeta, VECTORS_BIN};
 use crate::shard::terms::TERMS_BIN;
-use crate::shard::{SHARD_JSON, Semantic, Shard, copy, documents, exact, removed};
+use crate::shard::{Layout, SHARD_JSON, Semantic, Shard, copy, documents, exact, removed};
 use crate::with_view;
 
 /// What to check, and how much of what is sampled.
@@ -94,7 +94,12 @@ impl Deep {
         self.check(dir.join(documents::DOCUMENTS_IDX), shard.documents.verify());
         self.documents += shard.documents.len() as u64;
         self.check(dir.join(exact::TOKENS_BIN), stream_agrees(shard));
-        self.check(dir.join(exact::SUFFIX_BIN), with_view!(shard.exact, v => v.verify()));
+        let file = match meta.layout {
+            Layout::Fast => exact::SUFFIX_BIN,
+            Layout::Compact => exact::COMPACT_BIN,
+            Layout::Infinigram => SHARD_JSON,
+        };
+        self.check(dir.join(file), shard.exact.view().verify(&meta.suffix));
         self.tokens += meta.suffix.ranks;
         if let Some(terms) = &shard.terms {
             let rising = |id: u32| matches!((terms.term(id - 1), terms.term(id)), (Some(a), Some(b)) if a < b);
@@ -162,7 +167,7 @@ impl Deep {
         }
         let at = random as usize % chunks.len();
         let made = encoder.embed_ids(&[&tokens.ids[chunks[at].tokens.clone()]])?;
-        let stored = semantic.vectors.flat().vector(rows.start + at as u32).unwrap_or_default();
+        let stored = semantic.vectors.flat()?.vector(rows.start + at as u32).unwrap_or_default();
         let cosine = cosine(&made, &stored);
         self.embedded += 1;
         self.least_similarity = self.least_similarity.min(cosine);

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::{DocumentRef, Snapshot};
 use crate::error::{Error, Result};
-use crate::shard::Documents;
 use crate::shard::documents::DOCUMENTS_IDX;
+use crate::shard::{Documents, Layout, StoredDocument};
 use crate::with_view;
 
 /// Bytes of a fragment.
@@ -166,7 +166,7 @@ impl Traces {
             {
                 let documents = Documents::open(part)?;
                 for i in 0..documents.len() as u32 {
-                    self.scan(&record(&documents, i)?, |_, _| found(path, u64::from(i)));
+                    self.scan(&record(documents.get(i)?)?, |_, _| found(path, u64::from(i)));
                     result.documents_read += 1;
                 }
             }
@@ -195,13 +195,12 @@ impl Traces {
 }
 
 /// Text, id and metadata of a document as they are stored, one after another.
-fn record(documents: &Documents, i: u32) -> Result<Vec<u8>> {
-    let document = documents.get(i)?;
+fn record(document: StoredDocument) -> Result<Vec<u8>> {
     let mut bytes = document.text.into_bytes();
     bytes.extend_from_slice(document.id.as_bytes());
     if !document.metadata.is_empty() {
         let json = serde_json::to_vec(&document.metadata);
-        bytes.extend(json.map_err(|e| Error::invalid(format!("metadata of document {i}: {e}")))?);
+        bytes.extend(json.map_err(|e| Error::invalid(format!("metadata of document {:?}: {e}", document.id)))?);
     }
     Ok(bytes)
 }
@@ -213,17 +212,18 @@ fn each(snapshot: &Snapshot, removed: bool, tell: &mut dyn FnMut(&[u8], bool)) -
             if snapshot.is_removed(DocumentRef { shard: number as u32, document: i }) != removed {
                 continue;
             }
-            tell(&record(&shard.documents, i)?, true);
-            let range = shard.documents.token_range(i).unwrap_or_default();
-            if shard.terms.is_none() && !range.is_empty() {
+            tell(&record(shard.documents.get(i)?)?, true);
+            let range = shard.tokens_of(i);
+            // Only the fast layout has the tokens as they are.
+            if shard.terms.is_none() && shard.meta.layout == Layout::Fast && !range.is_empty() {
                 with_view!(shard.exact, v => {
-                    let tokens = v.read(range.start as usize..range.end as usize - 1);
-                    tell(bytemuck::cast_slice(&tokens), false);
+                    tell(bytemuck::cast_slice(&v.read(range)), false);
                 });
             }
             if let Some(semantic) = &shard.semantic {
-                for row in semantic.rows_of(i) {
-                    tell(semantic.vectors.flat().row_bytes(row), false);
+                // Where none are stored there is nothing to look for.
+                if let Ok(flat) = semantic.vectors.flat() {
+                    semantic.rows_of(i).for_each(|row| tell(flat.row_bytes(row), false));
                 }
             }
         }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::ann::VectorSettings;
 use crate::embed::EncoderSpec;
+use crate::embed::chunk::Unit;
 use crate::error::{Error, Result};
 use crate::format::{FORMAT_MAJOR, FORMAT_MINOR, HEADER_BYTES, Header, MAGIC, checksum, format_version};
 use crate::store::Store;
@@ -34,11 +35,14 @@ pub struct CorpusSummary {
     pub text_bytes: u64,
 }
 
-/// How documents are cut into chunks, in encoder tokens.
+/// How documents are cut into chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunking {
     pub tokens: u32,
     pub stride: u32,
+    /// Whose tokens these are; left out for the encoder's.
+    #[serde(default, skip_serializing_if = "Unit::is_encoder")]
+    pub unit: Unit,
 }
 
 /// One file of a shard or removal.

@@ -15,6 +15,7 @@ pub mod build;
 pub mod deep;
 pub mod erasure;
 mod generations;
+pub mod import;
 mod manifest;
 mod publish;
 pub mod remove;

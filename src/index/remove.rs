@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{DocumentRef, Manifest, PartEntry, Snapshot, Transaction};
 use crate::error::{Error, Result};
 use crate::shard::build::ShardBuilder;
-use crate::shard::{copy, removed};
+use crate::shard::{Layout, copy, removed};
 
 /// Text of documents copied together, in bytes.
 pub(super) const BATCH_TEXT: usize = 8 << 20;
@@ -54,7 +54,7 @@ pub(super) fn write(tx: &mut Transaction, snapshot: &Snapshot, documents: &BTree
     let id = tx.next_id();
     let path = tx.new_removed_dir(&id)?;
     let store = tx.store().clone();
-    let mut builder = ShardBuilder::create(&*store, &path, &snapshot.tokenizer)?;
+    let mut builder = ShardBuilder::create(&*store, &path, &snapshot.tokenizer, Layout::Fast)?;
     let mut lists: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     documents.iter().for_each(|d| lists.entry(d.shard).or_default().push(d.document));
     let mut text_bytes = 0;

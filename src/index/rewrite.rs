@@ -12,7 +12,7 @@ use super::remove::{begin, portions, write};
 use super::{DocumentRef, Keep, Manifest, PartEntry, Pruned, Snapshot, Transaction, spaces};
 use crate::error::{Error, Result};
 use crate::shard::build::ShardBuilder;
-use crate::shard::{copy, semantic};
+use crate::shard::{Layout, copy, semantic};
 
 /// What a rewrite did.
 #[derive(Debug, Clone, PartialEq)]
@@ -185,7 +185,7 @@ fn one(tx: &mut Transaction, snapshot: &Snapshot, group: Range<usize>) -> Result
     let id = tx.next_id();
     let path = tx.new_shard_dir(&id)?;
     let store = tx.store().clone();
-    let mut builder = ShardBuilder::create(&*store, &path, &snapshot.tokenizer)?;
+    let mut builder = ShardBuilder::create(&*store, &path, &snapshot.tokenizer, layout(snapshot, &group)?)?;
     for (n, numbers) in group.clone().zip(&numbers) {
         let shard = &snapshot.shards[n];
         let kept: Vec<u32> = (0..).zip(numbers).filter(|(_, new)| new.is_some()).map(|(old, _)| old).collect();
@@ -201,4 +201,30 @@ fn one(tx: &mut Transaction, snapshot: &Snapshot, group: Range<usize>) -> Result
         entry.extra.insert("semantic".into(), made.summary());
     }
     Ok((Some(entry), left_out))
+}
+
+/// The layout of what shards are written together as: their own. What cannot be written again, or not together, is refused.
+fn layout(snapshot: &Snapshot, group: &Range<usize>) -> Result<Layout> {
+    let first = &snapshot.shards[group.start].meta;
+    for n in group.clone() {
+        let (meta, id) = (&snapshot.shards[n].meta, &snapshot.manifest.shards[n].id);
+        if meta.layout == Layout::Infinigram {
+            return Err(Error::invalid_hint(
+                format!(
+                    "shard {id} is an index of infini-gram, opened in place: its files are not ours to write again"
+                ),
+                "build the index from the corpus instead of importing it",
+            ));
+        }
+        if (meta.layout, meta.detokenized) != (first.layout, first.detokenized) {
+            return Err(Error::invalid_hint(
+                format!(
+                    "shard {id} has another layout than shard {}, or only one of them came as tokens",
+                    snapshot.manifest.shards[group.start].id
+                ),
+                "build both in one way",
+            ));
+        }
+    }
+    Ok(first.layout)
 }

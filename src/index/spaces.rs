@@ -1,17 +1,19 @@
 //! Named spaces: vectors that were made elsewhere (another encoder, an API, gradients), with an id a row, searched by vector.
 //!
 //! A space is a part of the index like a shard: a directory of files that never change, published with a generation. `vectors.bin` and
-//! `ann.bin` are as in a shard; `ids.txt` has the ids, one a line, in the order of the rows; `space.json` says what it is. An id that is a
+//! `ann.bin` are as in a shard (a FAISS index that was taken over has no `vectors.bin`); `ids.txt` has the ids, one a line, in the order of the rows; `space.json` says what it is. An id that is a
 //! document's id in the index leads to that document.
 //!
 //! Opening maps the vectors and reads the ids into memory (their bytes, and some 50 more each).
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
-use super::publish::SPACES;
 use super::{IndexDir, Manifest, PartEntry, Snapshot, Transaction};
 use crate::ann::flat::FlatWriter;
-use crate::ann::{Hit, Indexed, SearchParams, Source, VectorIndex, VectorSettings, normalize};
+use crate::ann::{
+    Hit, Indexed, IvfParams, Kind, SearchParams, Source, StoredAs, VectorIndex, VectorSettings, normalize,
+};
 use crate::error::{Error, Result};
 use crate::shard::semantic::{ANN_BIN, VECTORS_BIN};
 
@@ -48,41 +50,23 @@ pub fn import(
     rows: &mut dyn FnMut(Take) -> Result<()>,
 ) -> Result<Manifest> {
     settings.check()?;
-    if !super::manifest::is_plain_name(name) {
-        return Err(Error::invalid(format!("{name:?} cannot name a space: use letters, digits, `-`, `_`, `.`")));
-    }
-    let mut tx = dir.begin()?;
-    let mut next = tx.manifest().clone();
-    let known = next.spaces.iter().position(|part| name_of(part) == name);
-    match known {
-        Some(at) if replace => drop(next.spaces.remove(at)),
-        Some(_) => {
-            let hint = "name another, or pass --replace";
-            return Err(Error::invalid_hint(format!("there is already a space named {name:?}"), hint));
-        }
-        None => {}
-    }
-    let id = tx.next_id();
-    let path = tx.new_space_dir(&id)?;
-    let mut seen: HashMap<String, u64> = HashMap::new();
-    let mut ids = String::new();
+    let draft = Draft::new(dir, name, replace)?;
+    let path = draft.path.clone();
+    let mut ids = Ids::default();
     let mut writer: Option<(FlatWriter, usize)> = None;
     let mut scaled = Vec::new();
     rows(&mut |id, vector| {
-        let row = seen.len() as u64;
+        let row = ids.rows.len() as u64;
         let (out, dim) = match &mut writer {
             Some((out, dim)) => (out, *dim),
             None => {
-                let out = FlatWriter::create(&path.join(VECTORS_BIN), vector.len(), settings.store)?;
+                let out = FlatWriter::create(&path.join(VECTORS_BIN), vector.len(), settings.building())?;
                 let (out, dim) = writer.insert((out, vector.len()));
                 (out, *dim)
             }
         };
         if vector.len() != dim {
             return Err(Error::invalid(format!("row {row} ({id:?}): {} dimensions, {dim} before", vector.len())));
-        }
-        if id.is_empty() || id.contains(['\n', '\r']) {
-            return Err(Error::invalid(format!("row {row}: {id:?} cannot be an id: it is empty or has a line break")));
         }
         if let Some(i) = vector.iter().position(|x| !x.is_finite()) {
             return Err(Error::invalid(format!("row {row} ({id:?}): element {i} is {}", vector[i])));
@@ -93,46 +77,38 @@ pub fn import(
             return Err(Error::invalid(format!("row {row} ({id:?}) is zero and cannot be normalised")));
         }
         out.push(&scaled)?;
-        ids.push_str(&id);
-        ids.push('\n');
-        match seen.insert(id, row) {
-            None => Ok(()),
-            Some(first) => {
-                let id = ids.lines().last().unwrap_or_default().to_string();
-                Err(Error::invalid(format!("row {row}: the id {id:?} is already that of row {first}")))
-            }
-        }
+        ids.push(id)
     })?;
     let Some((writer, _)) = writer else { return Err(Error::invalid("there are no vectors to import")) };
     writer.finish()?;
-    next.spaces.push(finish(&tx, id, name, &ids, unit, settings)?);
-    tx.publish(next)
+    let meta = finish(&draft.tx, &path, name, unit, settings)?;
+    draft.publish(&meta, &ids.text)
 }
 
-/// Builds the vector index of a space whose vectors are written, writes its other files and returns its entry.
-fn finish(
-    tx: &Transaction,
-    id: String,
-    name: &str,
-    ids: &str,
-    unit: bool,
-    settings: &VectorSettings,
-) -> Result<PartEntry> {
-    let path = tx.tmp().join(SPACES).join(&id);
+/// Builds the vector index of a space whose vectors are written in the directory `path`, and drops them where none are to be stored.
+fn finish(tx: &Transaction, path: &Path, name: &str, unit: bool, settings: &VectorSettings) -> Result<SpaceMeta> {
     let flat = crate::ann::FlatIndex::open(&path.join(VECTORS_BIN))?;
     let (rows, dim) = (flat.len() as u64, flat.dim());
     let built = settings.resolve(rows, dim);
     built.build(&Source::Flat(&flat), &path.join(ANN_BIN))?;
+    drop(flat);
+    if built.store.0.is_none() {
+        tx.store().remove(&path.join(VECTORS_BIN))?;
+    }
+    Ok(SpaceMeta { name: name.into(), rows, dim, normalized: unit, vector_index: built })
+}
+
+/// Writes a space's ids and description; returns its part of the manifest.
+fn described(tx: &Transaction, path: &Path, id: String, meta: &SpaceMeta, ids: &str) -> Result<PartEntry> {
     let store = tx.store();
     store.write_file(&path.join(IDS_TXT), ids.as_bytes())?;
-    let meta = SpaceMeta { name: name.into(), rows, dim, normalized: unit, vector_index: built };
-    let json = serde_json::to_vec_pretty(&meta).map_err(|e| Error::invalid(format!("space: {e}")))?;
+    let json = serde_json::to_vec_pretty(meta).map_err(|e| Error::invalid(format!("space: {e}")))?;
     store.write_file(&path.join(SPACE_JSON), &json)?;
     let mut entry = PartEntry::new(id, 0, 0, 0);
     for (field, value) in [
-        ("name", serde_json::json!(name)),
-        ("rows", serde_json::json!(rows)),
-        ("dim", serde_json::json!(dim)),
+        ("name", serde_json::json!(meta.name)),
+        ("rows", serde_json::json!(meta.rows)),
+        ("dim", serde_json::json!(meta.dim)),
         ("vector_index", serde_json::json!(meta.vector_index)),
     ] {
         entry.extra.insert(field.into(), value);
@@ -173,7 +149,15 @@ pub(super) fn without(tx: &mut Transaction, next: &mut Manifest, dir: &IndexDir,
         }
         let id = tx.next_id();
         let path = tx.new_space_dir(&id)?;
-        let flat = space.vectors.flat();
+        let Ok(flat) = space.vectors.flat() else {
+            return Err(Error::invalid_hint(
+                format!(
+                    "the space {:?} has rows of removed documents, and stores no vectors from which to write the others again",
+                    space.meta.name
+                ),
+                "import it again without those rows, with --replace",
+            ));
+        };
         let mut out = FlatWriter::create(&path.join(VECTORS_BIN), space.meta.dim, flat.element())?;
         let mut lines = String::new();
         for &row in &keep {
@@ -183,9 +167,120 @@ pub(super) fn without(tx: &mut Transaction, next: &mut Manifest, dir: &IndexDir,
         }
         out.finish()?;
         let settings = &space.meta.vector_index;
-        next.spaces.push(finish(tx, id, &space.meta.name, &lines, space.meta.normalized, settings)?);
+        let meta = finish(tx, &path, &space.meta.name, space.meta.normalized, settings)?;
+        next.spaces.push(described(tx, &path, id, &meta, &lines)?);
     }
     Ok(())
+}
+
+/// Publishes the FAISS index in the file `from` as a space named `name`: it is searched as it is, and no vectors are stored beside it. Its id map,
+/// written as decimal numbers, gives the ids, or else `ids`; without both they are the numbers of its rows. With `unit`, queries are scaled to length
+/// one; whether the vectors in the file are cannot be told.
+///
+/// # Errors
+/// As [`crate::ann::ivf::import`] and [`import`]; another dimension than `dim`; a number of `ids` that is not that of the vectors, or `ids` beside an id map.
+pub fn import_faiss(
+    dir: &IndexDir,
+    name: &str,
+    from: &std::path::Path,
+    ids: Option<Vec<String>>,
+    dim: Option<usize>,
+    unit: bool,
+    replace: bool,
+) -> Result<Manifest> {
+    crate::ann::ivf::available()?;
+    let draft = Draft::new(dir, name, replace)?;
+    let found = crate::ann::ivf::import(from, &draft.path.join(ANN_BIN))?;
+    if let Some(dim) = dim.filter(|&dim| dim != found.dim) {
+        let what = format!("{}: vectors of {} dimensions, {dim} expected", from.display(), found.dim);
+        return Err(Error::invalid(what));
+    }
+    let given = match (found.ids, ids) {
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid(format!("{}: it has an id map, so no other ids can be given", from.display())));
+        }
+        (Some(map), None) => map.iter().map(i64::to_string).collect(),
+        (None, Some(ids)) => ids,
+        (None, None) => (0..found.rows).map(|row| row.to_string()).collect::<Vec<_>>(),
+    };
+    if given.len() != found.rows {
+        let what = format!("{}: {} vectors, but {} ids", from.display(), found.rows, given.len());
+        return Err(Error::invalid(what));
+    }
+    let mut ids = Ids::default();
+    given.into_iter().try_for_each(|id| ids.push(id))?;
+    let vector_index = VectorSettings {
+        kind: Kind::Ivf,
+        store: StoredAs(None),
+        ivf: Some(IvfParams { factory: "imported".into(), train: 0 }),
+        ..VectorSettings::default()
+    };
+    let meta = SpaceMeta { name: name.into(), rows: found.rows as u64, dim: found.dim, normalized: unit, vector_index };
+    draft.publish(&meta, &ids.text)
+}
+
+/// The ids of a space as they come.
+#[derive(Default)]
+struct Ids {
+    /// As `ids.txt` has them.
+    text: String,
+    rows: HashMap<String, u64>,
+}
+
+impl Ids {
+    /// Takes the next row's id, which no row before may have.
+    fn push(&mut self, id: String) -> Result<()> {
+        let row = self.rows.len() as u64;
+        if id.is_empty() || id.contains(['\n', '\r']) {
+            return Err(Error::invalid(format!("row {row}: {id:?} cannot be an id: it is empty or has a line break")));
+        }
+        if let Some(first) = self.rows.get(&id) {
+            return Err(Error::invalid(format!("row {row}: the id {id:?} is already that of row {first}")));
+        }
+        self.text.push_str(&id);
+        self.text.push('\n');
+        self.rows.insert(id, row);
+        Ok(())
+    }
+}
+
+/// A space that is being written.
+struct Draft {
+    tx: Transaction,
+    next: Manifest,
+    id: String,
+    /// Its directory.
+    path: PathBuf,
+}
+
+impl Draft {
+    /// Begins a space, if the name is free or may be replaced.
+    fn new(dir: &IndexDir, name: &str, replace: bool) -> Result<Draft> {
+        if !super::manifest::is_plain_name(name) {
+            return Err(Error::invalid(format!("{name:?} cannot name a space: use letters, digits, `-`, `_`, `.`")));
+        }
+        let mut tx = dir.begin()?;
+        let mut next = tx.manifest().clone();
+        let known = next.spaces.iter().position(|part| name_of(part) == name);
+        match known {
+            Some(at) if replace => drop(next.spaces.remove(at)),
+            Some(_) => {
+                let hint = "name another, or pass --replace";
+                return Err(Error::invalid_hint(format!("there is already a space named {name:?}"), hint));
+            }
+            None => {}
+        }
+        let id = tx.next_id();
+        let path = tx.new_space_dir(&id)?;
+        Ok(Draft { tx, next, id, path })
+    }
+
+    /// Writes what is not there yet and publishes the generation that has the space.
+    fn publish(mut self, meta: &SpaceMeta, ids: &str) -> Result<Manifest> {
+        let entry = described(&self.tx, &self.path, self.id, meta, ids)?;
+        self.next.spaces.push(entry);
+        self.tx.publish(self.next)
+    }
 }
 
 /// The name that a space's part of the manifest tells.
@@ -291,7 +386,7 @@ impl Space {
                 }
             }
         }
-        let index = self.vectors.searcher(exact);
+        let index = self.vectors.searcher(exact)?;
         let keep = |row: u32| Some(row) != own && !self.is_hidden(row);
         let filtered = own.is_some() || !self.hidden.is_empty();
         let keep: Option<crate::ann::Keep> = if filtered { Some(&keep) } else { None };

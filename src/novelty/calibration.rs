@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::index::Snapshot;
 
 /// Version of the file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A human reference population, scored.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -35,21 +35,30 @@ pub struct Calibration {
     pub left_out: usize,
     /// Median length of a text in encoder tokens.
     pub median_tokens: f64,
-    /// Scores in ascending order, by window length.
+    /// Scores of all texts in ascending order, by window length.
     pub scores: BTreeMap<usize, Vec<f64>>,
+    /// The same of each domain, where domains were told apart.
+    #[serde(default)]
+    pub domains: BTreeMap<String, BTreeMap<usize, Vec<f64>>>,
+}
+
+/// Sorted scores by window length.
+fn by_length<'a>(windows: &[usize], of: impl Iterator<Item = &'a Score> + Clone) -> BTreeMap<usize, Vec<f64>> {
+    let mut out = BTreeMap::new();
+    for &length in windows {
+        let mut scores: Vec<f64> = of.clone().filter_map(|s| s.at(length)).collect();
+        scores.sort_by(f64::total_cmp);
+        if !scores.is_empty() {
+            out.insert(length, scores);
+        }
+    }
+    out
 }
 
 impl Calibration {
     /// Of scored reference texts. Errors: no text long enough for any window.
     pub fn new(snapshot: &Snapshot, settings: &Settings, human: &[Score]) -> Result<Calibration> {
-        let mut scores: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-        for length in &settings.windows {
-            let mut of: Vec<f64> = human.iter().filter_map(|s| s.at(*length)).collect();
-            of.sort_by(f64::total_cmp);
-            if !of.is_empty() {
-                scores.insert(*length, of);
-            }
-        }
+        let scores = by_length(&settings.windows, human.iter());
         if scores.is_empty() {
             return Err(Error::invalid_hint(
                 format!("none of the {} human texts is long enough for any window length", human.len()),
@@ -57,6 +66,14 @@ impl Calibration {
             ));
         }
         let lengths: Vec<f64> = human.iter().map(|s| s.tokens as f64).collect();
+        let names: std::collections::BTreeSet<&String> = human.iter().filter_map(|s| s.domain.as_ref()).collect();
+        let domains = names
+            .into_iter()
+            .map(|name| {
+                let of = human.iter().filter(|s| s.domain.as_ref() == Some(name));
+                (name.clone(), by_length(&settings.windows, of))
+            })
+            .collect();
         let m = &snapshot.manifest;
         Ok(Calibration {
             version: VERSION,
@@ -72,6 +89,7 @@ impl Calibration {
             left_out: human.iter().filter(|s| !s.left_out.is_empty()).count(),
             median_tokens: median(&lengths).unwrap_or(0.0),
             scores,
+            domains,
         })
     }
 
@@ -81,6 +99,15 @@ impl Calibration {
         let value: serde_json::Value =
             serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(path, 0, format!("not a calibration: {e}")))?;
         let found = value["version"].as_u64().unwrap_or(0);
+        if found < u64::from(VERSION) {
+            return Err(Error::invalid_hint(
+                format!(
+                    "{}: a calibration of an earlier version, or none: its scores were made in another way",
+                    path.display()
+                ),
+                "make it again with `priorart calibrate`",
+            ));
+        }
         if found > u64::from(VERSION) {
             return Err(Error::NewerFormat {
                 path: path.into(),
@@ -90,7 +117,8 @@ impl Calibration {
         }
         let mut read: Calibration =
             serde_json::from_value(value).map_err(|e| Error::corrupt(path, 0, format!("not a calibration: {e}")))?;
-        read.scores.values_mut().for_each(|s| s.sort_by(f64::total_cmp));
+        let of_domains = read.domains.values_mut().flat_map(BTreeMap::values_mut);
+        read.scores.values_mut().chain(of_domains).for_each(|s| s.sort_by(f64::total_cmp));
         Ok(read)
     }
 
@@ -119,10 +147,20 @@ impl Calibration {
             ));
         }
         let (a, b) = (&self.settings, settings);
-        if (a.candidates, a.rerank, a.extend, a.leave_source_out)
-            != (b.candidates, b.rerank, b.extend, b.leave_source_out)
-        {
-            differs.push("candidates, rerank, extend or leave-source-out differ".into());
+        let numbers = [
+            ("candidates", a.candidates, b.candidates),
+            ("rerank", a.rerank, b.rerank),
+            ("extend", a.extend, b.extend),
+            ("exhaustive search", usize::from(a.exhaustive), usize::from(b.exhaustive)),
+            ("masks counted", usize::from(a.count_masks), usize::from(b.count_masks)),
+        ];
+        let other = numbers.iter().filter(|n| n.1 != n.2);
+        differs.extend(other.map(|(name, a, b)| format!("{name}: {a} there, {b} here")));
+        if a.document_states != b.document_states {
+            differs.push(format!("token states kept as {} there, as {} here", a.document_states, b.document_states));
+        }
+        if !same_late(&a.late, &b.late) {
+            differs.push("the late-interaction encoder or its settings".into());
         }
         if let Some(l) = settings.windows.iter().find(|l| !a.windows.contains(l)) {
             differs.push(format!("it has no windows of {l} tokens"));
@@ -136,28 +174,69 @@ impl Calibration {
         ))
     }
 
+    /// The reference's scores at a window length: those of the domain, where one is named.
+    pub fn reference(&self, domain: Option<&str>, length: usize) -> Option<&[f64]> {
+        let of = match domain {
+            Some(name) => self.domains.get(name)?,
+            None => &self.scores,
+        };
+        of.get(&length).map(Vec::as_slice)
+    }
+
+    /// Refuses domains the reference does not have.
+    pub fn check_domains<'a>(&self, domains: impl Iterator<Item = Option<&'a str>>) -> Result<()> {
+        for name in domains.flatten() {
+            if !self.domains.contains_key(name) {
+                let known: Vec<&str> = self.domains.keys().map(String::as_str).collect();
+                return Err(Error::invalid_hint(
+                    format!("the calibration has no human texts of the domain {name:?}"),
+                    match known.as_slice() {
+                        [] => "it was made without --domain: make it again with, or leave --domain out here".into(),
+                        known => format!("it has: {}", known.join(", ")),
+                    },
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// r(x) = s(x) / median s(H), at a window length that has a reference.
-    pub fn ratio(&self, length: usize, s: f64) -> Option<f64> {
-        let centre = median(self.scores.get(&length)?)?;
+    pub fn ratio(&self, domain: Option<&str>, length: usize, s: f64) -> Option<f64> {
+        let centre = median(self.reference(domain, length)?)?;
         (centre > 0.0).then(|| s / centre)
     }
 
     /// Empirical p-value of a text being as little attributable as it is.
-    pub fn p(&self, length: usize, s: f64) -> Option<f64> {
-        Some(statistics::p_lower(self.scores.get(&length)?, s))
+    pub fn p(&self, domain: Option<&str>, length: usize, s: f64) -> Option<f64> {
+        Some(statistics::p_lower(self.reference(domain, length)?, s))
     }
 
     /// What limits conclusions at `p_resolution`: lengths with too few reference texts, with how many are needed.
     pub fn warnings(&self, p_resolution: f64) -> Vec<String> {
         let needed = statistics::needed_for(p_resolution);
-        self.settings
-            .windows
-            .iter()
-            .filter_map(|l| {
-                let n = self.scores.get(l).map_or(0, |s| s.len());
-                (n < needed).then(|| format!("windows of {l} tokens: {n} human texts are long enough; {needed} are needed for a p-value of {p_resolution}"))
-            })
-            .collect()
+        let mut out = Vec::new();
+        let all = [(String::new(), &self.scores)];
+        let domains = self.domains.iter().map(|(name, scores)| (format!("domain {name}, "), scores));
+        for (name, scores) in all.into_iter().chain(domains) {
+            for length in &self.settings.windows {
+                let n = scores.get(length).map_or(0, Vec::len);
+                if n < needed {
+                    out.push(format!(
+                        "{name}windows of {length} tokens: {n} human texts are long enough; {needed} are needed for a p-value of {p_resolution}"
+                    ));
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Whether token states are made alike; what is recorded a window length may cover other lengths.
+fn same_late(a: &serde_json::Value, b: &serde_json::Value) -> bool {
+    let by_length = |v: &serde_json::Value| v.as_object().is_some_and(|o| o.keys().all(|k| k.parse::<usize>().is_ok()));
+    match (a.as_object(), b.as_object()) {
+        (Some(x), Some(y)) if by_length(a) && by_length(b) => y.iter().all(|(k, v)| x.get(k).is_none_or(|w| w == v)),
+        _ => a == b,
     }
 }
 

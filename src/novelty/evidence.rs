@@ -13,6 +13,9 @@ use crate::query::{Ngram, TokenizedText, metrics};
 /// Tokens of a span that counts as verbatim memorisation.
 pub const VERBATIM: usize = 50;
 
+/// n of the n-novelty curve.
+pub const NOVELTY: [usize; 15] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 13, 20, 30, 50, 75, 100];
+
 /// What exact search says of a text.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Evidence {
@@ -30,6 +33,10 @@ pub struct Evidence {
     pub verbatim: bool,
     /// Share of tokens in such matches.
     pub verbatim_share: f64,
+    /// The largest BLEU of 50 tokens against 50 tokens of the nearest passages ([`super::bleu`]): above 0.75 approximately memorised.
+    /// `None` for a shorter text.
+    #[serde(default)]
+    pub bleu: Option<f64>,
 }
 
 impl Evidence {
@@ -41,13 +48,16 @@ impl Evidence {
             longest_span,
             coverage: [5, 8, 13, 20, 50].iter().map(|&l| (l, metrics::coverage(longest, l))).collect(),
             creativity_index: metrics::creativity_index(longest, 5..=12),
-            n_novelty: [1, 2, 3, 4, 5, 6, 7, 8, 10, 13, 20, 30, 50, 75, 100]
-                .iter()
-                .filter_map(|&n| Some((n, metrics::n_novelty(longest, n)?)))
-                .collect(),
+            n_novelty: NOVELTY.iter().filter_map(|&n| Some((n, metrics::n_novelty(longest, n)?))).collect(),
             verbatim: longest_span >= VERBATIM,
             verbatim_share: metrics::coverage(longest, VERBATIM),
+            bleu: None,
         }
+    }
+
+    /// Whether some 50 tokens nearly equal 50 tokens of the corpus.
+    pub fn memorised(&self) -> bool {
+        self.verbatim || self.bleu.is_some_and(|b| b > super::bleu::MEMORISED)
     }
 
     /// coverage_8, the share of tokens with exact evidence.

@@ -88,20 +88,43 @@ pub fn bootstrap_median(values: &[f64], draws: usize, seed: u64) -> Option<Inter
     Some(Interval { estimate, low: quantile_sorted(&medians, 0.025)?, high: quantile_sorted(&medians, 0.975)? })
 }
 
-/// Ratio of the medians of two samples with a 95 % bootstrap interval that resamples both.
-pub fn bootstrap_ratio(values: &[f64], reference: &[f64], draws: usize, seed: u64) -> Option<Interval> {
-    let estimate = median(values)? / median(reference)?;
+/// What `of` makes of a sample of `n` items, given as the numbers of those drawn (first all of them, once each), with a 95 %
+/// percentile-bootstrap interval.
+pub fn bootstrap(n: usize, draws: usize, seed: u64, of: impl Fn(&[usize]) -> Option<f64>) -> Option<Interval> {
+    let mut chosen: Vec<usize> = (0..n).collect();
+    let estimate = of(&chosen)?;
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = |of: &[f64]| {
-        let sample: Vec<f64> = (0..of.len()).map(|_| of[random.random_range(0..of.len())]).collect();
-        median(&sample)
-    };
-    let mut ratios: Vec<f64> = Vec::with_capacity(draws);
+    let mut found: Vec<f64> = Vec::with_capacity(draws);
     for _ in 0..draws.max(1) {
-        ratios.push(draw(values)? / draw(reference)?);
+        chosen.iter_mut().for_each(|c| *c = random.random_range(0..n));
+        found.push(of(&chosen)?);
     }
-    ratios.sort_by(f64::total_cmp);
-    Some(Interval { estimate, low: quantile_sorted(&ratios, 0.025)?, high: quantile_sorted(&ratios, 0.975)? })
+    found.sort_by(f64::total_cmp);
+    Some(Interval { estimate, low: quantile_sorted(&found, 0.025)?, high: quantile_sorted(&found, 0.975)? })
+}
+
+/// Median of ratios, each value over the median of its reference (value, number of the reference), with a 95 % bootstrap interval
+/// that resamples the values and every reference. With one reference: the ratio of the medians.
+pub fn bootstrap_ratios(values: &[(f64, usize)], references: &[&[f64]], draws: usize, seed: u64) -> Option<Interval> {
+    let of = |values: &[(f64, usize)], medians: &[f64]| {
+        let ratios: Option<Vec<f64>> = values.iter().map(|&(v, r)| Some(v / medians.get(r)?)).collect();
+        median(&ratios?)
+    };
+    let medians: Option<Vec<f64>> = references.iter().map(|r| median(r)).collect();
+    let estimate = of(values, &medians?)?;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut found: Vec<f64> = Vec::with_capacity(draws);
+    for _ in 0..draws.max(1) {
+        let drawn: Vec<(f64, usize)> =
+            (0..values.len()).map(|_| values[random.random_range(0..values.len())]).collect();
+        let medians: Option<Vec<f64>> = references
+            .iter()
+            .map(|h| median(&(0..h.len()).map(|_| h[random.random_range(0..h.len())]).collect::<Vec<f64>>()))
+            .collect();
+        found.push(of(&drawn, &medians?)?);
+    }
+    found.sort_by(f64::total_cmp);
+    Some(Interval { estimate, low: quantile_sorted(&found, 0.025)?, high: quantile_sorted(&found, 0.975)? })
 }
 
 /// A comparison of two groups.
@@ -298,8 +321,16 @@ mod tests {
         assert!(m.estimate == 50.0 && (36.0..=44.0).contains(&m.low) && (56.0..=64.0).contains(&m.high), "{m:?}");
         assert_eq!(bootstrap_median(&[2.0], 100, 1), Some(Interval { estimate: 2.0, low: 2.0, high: 2.0 }));
         assert_eq!(bootstrap_median(&values, 50, 5), bootstrap_median(&values, 50, 5));
-        let r = bootstrap_ratio(&values, &values, DRAWS, 5).unwrap();
+        let own: Vec<(f64, usize)> = values.iter().map(|&v| (v, 0)).collect();
+        let r = bootstrap_ratios(&own, &[&values], DRAWS, 5).unwrap();
         assert!(r.estimate == 1.0 && r.low < 1.0 && r.high > 1.0);
+        // Two domains, the second twice as high: every text is as its own reference.
+        let doubled: Vec<f64> = values.iter().map(|v| 2.0 * v).collect();
+        let both: Vec<(f64, usize)> = own.iter().copied().chain(doubled.iter().map(|&v| (v, 1))).collect();
+        assert_eq!(bootstrap_ratios(&both, &[&values, &doubled], 100, 5).unwrap().estimate, 1.0);
+        assert!(bootstrap_ratios(&[], &[&values], 100, 5).is_none());
+        let sum = bootstrap(3, 200, 5, |chosen| Some(chosen.iter().map(|&i| values[i]).sum())).unwrap();
+        assert!(sum.estimate == 3.0 && sum.low < 3.0 && sum.high > 3.0);
     }
 
     #[test]

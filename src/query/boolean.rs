@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use super::Ngram;
-use super::find::{FindOptions, Found, Group, token_range};
+use super::find::{FindOptions, Found, Group, Located};
 use crate::error::{Error, Result};
 use crate::index::Snapshot;
 use crate::shard::Shard;
@@ -221,7 +221,7 @@ impl Parser {
 }
 
 /// Start positions of `needle` in `hay`, overlapping ones included.
-fn scan<T: Token>(hay: &[T], needle: &[T], mut each: impl FnMut(usize)) {
+pub(super) fn scan<T: Token>(hay: &[T], needle: &[T], mut each: impl FnMut(usize)) {
     let (bytes, pattern): (&[u8], &[u8]) = (bytemuck::cast_slice(hay), bytemuck::cast_slice(needle));
     let finder = memchr::memmem::Finder::new(pattern);
     let mut from = 0;
@@ -251,7 +251,12 @@ impl Snapshot {
 
     /// The documents that match, a page of them, with the anchor's occurrences.
     pub fn boolean_find(&self, expression: &Expression, window: Option<usize>, options: &FindOptions) -> Result<Found> {
-        self.page(&self.boolean(expression, window)?, options)
+        self.boolean_locate(expression, window)?.page(options)
+    }
+
+    /// Every occurrence of the anchor that takes part in a match, by document, before any text is read.
+    pub fn boolean_locate(&self, expression: &Expression, window: Option<usize>) -> Result<Located<'_>> {
+        Ok(Located { snapshot: self, groups: self.boolean(expression, window)? })
     }
 
     /// The documents that match, with the anchor's occurrences that take part.
@@ -324,7 +329,7 @@ impl Snapshot {
             }
             same
         });
-        let tokens_of = |group: &Group| token_range(shard, group.document.document);
+        let tokens_of = |group: &Group| shard.tokens_of(group.document.document);
         for (i, clause) in clauses.iter().enumerate() {
             if i == anchor || groups.is_empty() {
                 continue;

@@ -5,9 +5,9 @@ use std::ops::Range;
 use super::Ngram;
 use crate::error::Result;
 use crate::index::{DocumentRef, Snapshot};
-use crate::shard::Shard;
+use crate::shard::StoredDocument;
 use crate::suffix::Token;
-use crate::tokenize::{ByteSpan, TokenizerKind, ceil_char_boundary, floor_char_boundary};
+use crate::tokenize::{TokenizerKind, ceil_char_boundary, floor_char_boundary};
 use crate::with_view;
 
 /// Which occurrences to return, and how much text around them.
@@ -78,6 +78,45 @@ pub(super) struct Group {
     pub ranges: Vec<Range<usize>>,
 }
 
+/// All occurrences of an n-gram or expression: counted, and read page by page or one document after another.
+pub struct Located<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) groups: Vec<Group>,
+}
+
+impl Located<'_> {
+    /// Occurrences in all documents.
+    pub fn count(&self) -> u64 {
+        self.groups.iter().map(|g| g.ranges.len() as u64).sum()
+    }
+
+    /// Documents with at least one.
+    pub fn documents(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Document `number` of them in shard and document order, with context. `None` beyond the last.
+    ///
+    /// Cost: reading the text around the occurrences shown.
+    pub fn document(&self, number: usize, options: &FindOptions) -> Option<Result<FoundDocument>> {
+        self.groups.get(number).map(|g| self.snapshot.found(g, options))
+    }
+
+    /// A page of documents with their occurrences.
+    pub fn page(&self, options: &FindOptions) -> Result<Found> {
+        let page = self.groups.iter().skip(options.offset).take(options.limit);
+        let found = page.map(|g| self.snapshot.found(g, options)).collect::<Result<Vec<_>>>()?;
+        let end = options.offset.saturating_add(found.len());
+        Ok(Found {
+            count: self.count(),
+            documents: self.documents() as u64,
+            approximate: false,
+            found,
+            next_offset: (end < self.groups.len()).then_some(end),
+        })
+    }
+}
+
 impl Snapshot {
     /// Occurrences of `ngram`, grouped by document, in shard, document and position order; removed documents left out.
     ///
@@ -132,22 +171,14 @@ impl Snapshot {
 
     /// The documents in which `ngram` occurs, a page of them with context.
     pub fn find(&self, ngram: &Ngram, options: &FindOptions) -> Result<Found> {
-        self.page(&self.groups(ngram), options)
+        self.locate(ngram).page(options)
     }
 
-    /// A page of documents with their occurrences.
-    pub(super) fn page(&self, groups: &[Group], options: &FindOptions) -> Result<Found> {
-        let count = groups.iter().map(|g| g.ranges.len() as u64).sum();
-        let page = groups.iter().skip(options.offset).take(options.limit);
-        let found = page.map(|g| self.found(g, options)).collect::<Result<Vec<_>>>()?;
-        let end = options.offset.saturating_add(found.len());
-        Ok(Found {
-            count,
-            documents: groups.len() as u64,
-            approximate: false,
-            found,
-            next_offset: (end < groups.len()).then_some(end),
-        })
+    /// Every occurrence of `ngram`, by document, before any text is read.
+    ///
+    /// Cost: one read of the suffix array an occurrence, and a sort; memory of 16 bytes an occurrence.
+    pub fn locate(&self, ngram: &Ngram) -> Located<'_> {
+        Located { snapshot: self, groups: self.groups(ngram) }
     }
 
     /// A document with its occurrences.
@@ -155,21 +186,41 @@ impl Snapshot {
     /// Cost: where tokens tile the text, adding up the lengths of those before the occurrence and reading the text around it;
     /// otherwise reading and tokenising the whole text.
     pub(super) fn found(&self, group: &Group, options: &FindOptions) -> Result<FoundDocument> {
-        let document = group.document;
-        let documents = &self.shards[document.shard as usize].documents;
         let shown = &group.ranges[..group.ranges.len().min(options.per_document)];
-        let (stored, occurrences) = match self.tiled_ranges(document, shown)? {
+        let (stored, occurrences) = self.occurrences(group.document, shown, options.context)?;
+        Ok(FoundDocument {
+            document: group.document,
+            id: stored.id,
+            path: stored.path,
+            record: stored.record,
+            metadata: stored.metadata,
+            count: group.ranges.len() as u64,
+            occurrences,
+        })
+    }
+
+    /// A document (with or without its text) and the text at token ranges of it, which are sorted by start.
+    ///
+    /// Cost: as [`found`](Self::found), once for all ranges.
+    pub(super) fn occurrences(
+        &self,
+        document: DocumentRef,
+        shown: &[Range<usize>],
+        characters: usize,
+    ) -> Result<(StoredDocument, Vec<Occurrence>)> {
+        let documents = &self.shards[document.shard as usize].documents;
+        Ok(match self.tiled_ranges(document, shown)? {
             Some(bytes) => {
                 let around = |(range, bytes): (&Range<usize>, Range<usize>)| {
                     // A character has at most four bytes.
-                    let margin = options.context.saturating_mul(4);
+                    let margin = characters.saturating_mul(4);
                     let length = documents.text_len(document.document)?;
                     let wide = bytes.start.saturating_sub(margin)..bytes.end.saturating_add(margin).min(length);
                     let (text, from) = documents.text_range(document.document, wide)?;
                     // A token may be a part of a character: whole characters are shown.
                     let bytes = floor_char_boundary(&text, bytes.start - from.start)
                         ..ceil_char_boundary(&text, bytes.end - from.start);
-                    Ok(occurrence(&text, from.start, range.start, bytes, options.context))
+                    Ok(occurrence(&text, from.start, range.start, bytes, characters))
                 };
                 let occurrences = shown.iter().zip(bytes).map(around).collect::<Result<Vec<_>>>()?;
                 (documents.get_without_text(document.document)?, occurrences)
@@ -180,19 +231,10 @@ impl Snapshot {
                 let occurrences = shown
                     .iter()
                     .zip(bytes)
-                    .map(|(range, bytes)| occurrence(&stored.text, 0, range.start, bytes, options.context))
+                    .map(|(range, bytes)| occurrence(&stored.text, 0, range.start, bytes, characters))
                     .collect();
                 (stored, occurrences)
             }
-        };
-        Ok(FoundDocument {
-            document,
-            id: stored.id,
-            path: stored.path,
-            record: stored.record,
-            metadata: stored.metadata,
-            count: group.ranges.len() as u64,
-            occurrences,
         })
     }
 
@@ -200,6 +242,11 @@ impl Snapshot {
     fn tiled_ranges(&self, document: DocumentRef, ranges: &[Range<usize>]) -> Result<Option<Vec<Range<usize>>>> {
         let TokenizerKind::Closed(tokenizer) = &self.tokenizer.kind else { return Ok(None) };
         let shard = &self.shards[document.shard as usize];
+        let ends = match (tokenizer.text_ends(), shard.meta.detokenized) {
+            (Some(ends), _) => ends,
+            (None, true) => &[],
+            (None, false) => return Ok(None),
+        };
         let tokens = shard.documents.token_range(document.document).unwrap_or(0..0);
         let (mut token, mut byte) = (0, 0);
         let mut out = Vec::with_capacity(ranges.len());
@@ -207,8 +254,17 @@ impl Snapshot {
             // No further than the last occurrence: a layout may have to decode what it reads.
             let reach = ranges.iter().map(|r| r.end as u64).max().unwrap_or(0);
             let stream = v.read(tokens.start as usize..(tokens.start + reach).min(tokens.end) as usize);
+            let bytes = |id: u32| -> Option<usize> { match shard.meta.detokenized {
+                // The text was made of the tokens, whatever the tokenizer: unknown ones have no part in it.
+                true => Some(tokenizer.token_bytes(id).map_or(0, |bytes| bytes.len())),
+                false => {
+                    let start = id.checked_sub(1).map_or(Some(0), |before| ends.get(before as usize).copied())?;
+                    // No bytes: an id the vocabulary does not have.
+                    ends.get(id as usize)?.checked_sub(start).filter(|&n| n > 0).map(|n| n as usize)
+                }
+            }};
             let length = |tokens: Range<usize>| -> Option<usize> {
-                stream.get(tokens)?.iter().map(|t| tokenizer.text_bytes(t.id())).sum()
+                stream.get(tokens)?.iter().map(|t| bytes(t.id())).sum()
             };
             for range in ranges {
                 let Some(before) = length(token..range.start) else { return Ok(None) };
@@ -223,11 +279,7 @@ impl Snapshot {
 
     /// The original bytes of token ranges of a document's text. Cost: tokenises the text once.
     pub fn byte_ranges(&self, text: &str, ranges: &[Range<usize>]) -> Result<Vec<Range<usize>>> {
-        let mut spans: Vec<ByteSpan> = Vec::new();
-        match &self.tokenizer.kind {
-            TokenizerKind::Closed(t) => t.encode_spans(text, &mut Vec::new(), &mut spans)?,
-            TokenizerKind::Open(t) => t.terms(text, &mut |_, span| spans.push(span)),
-        }
+        let spans = self.tokenizer.spans(text)?;
         Ok(ranges
             .iter()
             .map(|r| {
@@ -258,10 +310,4 @@ pub fn context(text: &str, bytes: &Range<usize>, n: usize) -> (Range<usize>, Ran
         if n == 0 { bytes.start } else { text[..bytes.start].char_indices().rev().nth(n - 1).map_or(0, |(i, _)| i) };
     let end = text[bytes.end..].char_indices().nth(n).map_or(text.len(), |(i, _)| bytes.end + i);
     (start..bytes.start, bytes.end..end)
-}
-
-/// Tokens of a document, without its separator.
-pub(super) fn token_range(shard: &Shard, document: u32) -> Range<usize> {
-    let range = shard.documents.token_range(document).unwrap_or(0..0);
-    range.start as usize..(range.end as usize).saturating_sub(1).max(range.start as usize)
 }

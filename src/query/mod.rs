@@ -1,8 +1,11 @@
 //! Exact queries on a [`Snapshot`]: counts, occurrences, boolean combinations, next tokens, traces, and what follows from them.
 //!
+//! - [`batch`]: every kind of query for many at once.
 //! - [`count`]: how often n-grams occur, single and batched.
 //! - [`find`]: where, with the original text around it.
 //! - [`boolean`]: AND and OR of n-grams, in a document or a window.
+//! - [`cooccur`]: how often the phrases of a pair stand together.
+//! - [`hunt`]: all documents with a trigger, and the bursty n-grams around it.
 //! - [`next`]: n-gram and ∞-gram next-token distributions.
 //! - [`trace`]: longest matches and maximal spans of a whole text.
 //! - [`neighbors`]: the semantically nearest chunks, of the documents that a [`filter`] admits.
@@ -13,10 +16,13 @@
 //! Every answer is exact: it equals a scan of the documents that are not removed. Shards answer one by one and counts add up; removed
 //! text is an index of its own whose counts are subtracted.
 
+pub mod batch;
 pub mod boolean;
+pub mod cooccur;
 pub mod count;
 pub mod filter;
 pub mod find;
+pub mod hunt;
 pub mod metrics;
 pub mod neighbors;
 pub mod next;
@@ -66,6 +72,23 @@ impl Ngram {
         let mut out = Vec::with_capacity(self.len());
         self.resolve_into(shard, &mut out);
         out
+    }
+
+    /// Runs `with` on what [`resolve`](Self::resolve) gives, without an allocation where it is short.
+    #[inline]
+    pub(crate) fn resolved<T: Token, R>(&self, shard: &Shard, with: impl FnOnce(&[T]) -> R) -> R {
+        const SHORT: usize = 32;
+        match self {
+            Ngram::Ids(ids) if ids.len() <= SHORT => {
+                let mut tokens = [T::from_id(0); SHORT];
+                let separator = shard.separator();
+                for (token, &id) in tokens.iter_mut().zip(ids) {
+                    *token = T::from_id(id.min(separator));
+                }
+                with(&tokens[..ids.len()])
+            }
+            _ => with(&self.resolve(shard)),
+        }
     }
 
     /// Appends what [`resolve`](Self::resolve) gives.

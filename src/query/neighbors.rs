@@ -9,7 +9,9 @@ use std::collections::HashMap;
 
 use super::filter::DocumentFilter;
 use crate::ann::{SearchParams, VectorIndex, normalize};
-use crate::embed::chunk::ChunkRule;
+use crate::embed::alignment::{AlignedToken, align_texts};
+use crate::embed::chunk::{ChunkRule, Unit};
+use crate::embed::colbert::PlainLate;
 use crate::embed::late::PackedQuery;
 use crate::embed::{Encoder, Role};
 use crate::error::{Error, Result};
@@ -34,6 +36,8 @@ pub struct NeighborOptions {
     pub params: SearchParams,
     /// Search the stored vectors exhaustively, whatever the vector index is.
     pub exact: bool,
+    /// Say of each neighbour which token of the text matched which of its tokens.
+    pub align: bool,
 }
 
 impl Default for NeighborOptions {
@@ -47,6 +51,7 @@ impl Default for NeighborOptions {
             filter: DocumentFilter::default(),
             params: SearchParams::default(),
             exact: false,
+            align: false,
         }
     }
 }
@@ -66,6 +71,9 @@ pub struct Neighbor {
     /// MaxSim of the query's token states over the chunk's, if reranked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_interaction: Option<f32>,
+    /// Every token of the text with its partner in this passage, if asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alignment: Vec<AlignedToken>,
 }
 
 /// A chunk by shard and row, and its similarity.
@@ -134,8 +142,14 @@ impl Snapshot {
         }
         let prompt = encoder.prompt(Role::Query);
         let room = encoder.max_window().saturating_sub(prompt.len());
-        let window = self.manifest.chunking.as_ref().map_or(room, |c| c.tokens as usize).min(room);
-        let rule = ChunkRule::checked(window, window, room)?;
+        let window = self
+            .manifest
+            .chunking
+            .as_ref()
+            .filter(|c| c.unit.is_encoder())
+            .map_or(room, |c| c.tokens as usize)
+            .min(room);
+        let rule = ChunkRule::checked(window, window, Unit::Encoder, room)?;
         let mut windows: Vec<Vec<u32>> = Vec::new();
         let mut counts = Vec::with_capacity(texts.len());
         for text in texts {
@@ -199,7 +213,8 @@ impl Snapshot {
         };
         let mut query = Vec::new();
         if let Some(semantic) = semantic {
-            semantic.rows_of(document.document).for_each(|row| semantic.vectors.flat().rows().decode(row, &mut query));
+            let rows = semantic.vectors.flat()?.rows();
+            semantic.rows_of(document.document).for_each(|row| rows.decode(row, &mut query));
         }
         if query.is_empty() {
             return Err(Error::invalid_hint(
@@ -228,7 +243,7 @@ impl Snapshot {
         keep: Option<KeepChunk>,
     ) -> Result<Vec<Vec<ChunkHit>>> {
         self.search_shards(queries, dim, keep, |semantic, queries, keep| {
-            semantic.vectors.searcher(exact).search(queries, k, params, keep)
+            semantic.vectors.searcher(exact)?.search(queries, k, params, keep)
         })
         .map(|mut all| {
             all.iter_mut().for_each(|list| list.truncate(k));
@@ -282,7 +297,7 @@ impl Snapshot {
         let found = loop {
             let lists = match options.at_least {
                 Some(least) => self.search_shards(&vectors, dim, keep, |semantic, queries, keep| {
-                    semantic.vectors.searcher(options.exact).within(queries, least, &params, keep)
+                    semantic.vectors.searcher(options.exact)?.within(queries, least, &params, keep)
                 })?,
                 None => self.chunks_near(&vectors, dim, k, &params, options.exact, keep)?,
             };
@@ -358,6 +373,7 @@ impl Snapshot {
                 text: chunk.to_string(),
                 score: c.score,
                 late_interaction: None,
+                alignment: Vec::new(),
             });
         }
         if let Some((encoder, text)) = text.filter(|_| options.rerank > 0 && !out.is_empty()) {
@@ -378,6 +394,12 @@ impl Snapshot {
                 out.truncate(options.top_k);
             }
         }
+        if let Some((encoder, text)) = text.filter(|_| options.align) {
+            let late = PlainLate::new(encoder);
+            for n in &mut out {
+                n.alignment = align_texts(&late, text, &n.text, false)?.tokens;
+            }
+        }
         Ok(out)
     }
 }
@@ -388,10 +410,13 @@ pub fn no_embeddings() -> Error {
 }
 
 fn without_text(options: &NeighborOptions) -> Result<()> {
-    match options.rerank {
-        0 => Ok(()),
-        _ => Err(Error::invalid_hint("a vector cannot be reranked by late interaction", "give the query as a text")),
+    if options.rerank > 0 || options.align {
+        return Err(Error::invalid_hint(
+            "a vector cannot be reranked by late interaction or aligned",
+            "give the query as a text",
+        ));
     }
+    Ok(())
 }
 
 /// MaxSim of a text against each candidate: the mean over the text's tokens of the best inner product with a token of the candidate.

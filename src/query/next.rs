@@ -2,6 +2,7 @@
 
 use super::Ngram;
 use crate::index::Snapshot;
+use crate::shard::Shard;
 use crate::tokenize::TokenizerKind;
 use crate::with_view;
 
@@ -42,12 +43,52 @@ enum Key<'a> {
     Term(&'a str),
 }
 
+/// What follows a prompt, as counts of ids of a closed vocabulary: a [`Distribution`] without the texts, for programs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NextCounts {
+    /// Occurrences of the prompt.
+    pub prompt_count: u64,
+    /// How often a document ends right after it.
+    pub end_of_document: u64,
+    /// Each id that follows and how often, by id.
+    pub followers: Vec<(u32, u64)>,
+}
+
+/// Sorts `followers` and adds up the counts of equal keys; those that come to nothing are dropped.
+fn add_up<K: Ord>(followers: &mut Vec<(K, i64)>) {
+    followers.sort_unstable();
+    followers.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        if same {
+            kept.1 += next.1;
+        }
+        same
+    });
+    followers.retain(|&(_, n)| n > 0);
+}
+
 impl Snapshot {
-    /// The tokens that follow `prompt`, at most `top_k` of them (0: all). An empty prompt gives unigram counts.
+    /// The ids that follow `prompt`, by id, exact; of an empty prompt, unigram counts. `None` for an open vocabulary, whose shards number
+    /// their terms each for itself: ask [`next`](Self::next).
     ///
-    /// Cost: one pass over the branch bytes of the prompt's interval and one read a distinct token, in each shard.
-    pub fn next(&self, prompt: &Ngram, top_k: usize) -> Distribution {
-        let mut followers: Vec<(Key, i64)> = Vec::new();
+    /// Cost: as of [`next`](Self::next), without its sorting by count and its texts, which are most of it.
+    pub fn next_counts(&self, prompt: &Ngram) -> Option<NextCounts> {
+        let Ngram::Ids(_) = prompt else { return None };
+        let mut followers: Vec<(u32, i64)> = Vec::new();
+        let [count, ends] = self.each_follower(prompt, |_, id, n| followers.push((id, n)));
+        if self.signed().count() > 1 {
+            add_up(&mut followers);
+        }
+        Some(NextCounts {
+            prompt_count: count.max(0) as u64,
+            end_of_document: ends.max(0) as u64,
+            followers: followers.into_iter().map(|(id, n)| (id, n as u64)).collect(),
+        })
+    }
+
+    /// Calls `each` with every token that follows `prompt` in a shard, as the shard numbers it, and its count, negative of removed text; each
+    /// shard's in the order of its numbers. Returns the counts of the prompt and of documents that end after it.
+    fn each_follower<'a>(&'a self, prompt: &Ngram, mut each: impl FnMut(&'a Shard, u32, i64)) -> [i64; 2] {
         let (mut count, mut ends) = (0i64, 0i64);
         for (shard, sign) in self.signed() {
             with_view!(shard.exact, v => {
@@ -56,29 +97,28 @@ impl Snapshot {
                 count += sign * range.len() as i64;
                 for next in v.next_tokens(range, query.len()) {
                     let n = sign * next.count as i64;
-                    if next.token >= shard.separator() {
-                        ends += n;
-                        continue;
-                    }
-                    let key = match &shard.terms {
-                        Some(terms) => Key::Term(terms.term(next.token).unwrap_or_default()),
-                        None => Key::Id(next.token),
-                    };
-                    followers.push((key, n));
+                    if next.token >= shard.separator() { ends += n } else { each(shard, next.token, n) }
                 }
             });
         }
+        [count, ends]
+    }
+
+    /// The tokens that follow `prompt`, at most `top_k` of them (0: all). An empty prompt gives unigram counts.
+    ///
+    /// Cost: one pass over the branch bytes of the prompt's interval and one read a distinct token, in each shard.
+    pub fn next(&self, prompt: &Ngram, top_k: usize) -> Distribution {
+        let mut followers: Vec<(Key, i64)> = Vec::new();
+        let [count, ends] = self.each_follower(prompt, |shard, token, n| {
+            let key = match &shard.terms {
+                Some(terms) => Key::Term(terms.term(token).unwrap_or_default()),
+                None => Key::Id(token),
+            };
+            followers.push((key, n));
+        });
         // A shard names each token once; only several have anything to add up.
         if self.signed().count() > 1 {
-            followers.sort_unstable();
-            followers.dedup_by(|next, kept| {
-                let same = next.0 == kept.0;
-                if same {
-                    kept.1 += next.1;
-                }
-                same
-            });
-            followers.retain(|&(_, n)| n > 0);
+            add_up(&mut followers);
         }
         let distinct = followers.len();
         let order = |a: &(Key, i64), b: &(Key, i64)| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0));

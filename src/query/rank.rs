@@ -51,7 +51,7 @@ impl Snapshot {
         let mut out = Vec::new();
         for (number, shard) in self.shards.iter().enumerate() {
             let Some(semantic) = &shard.semantic else { continue };
-            let rows = semantic.vectors.flat().rows();
+            let rows = semantic.vectors.flat()?.rows();
             let vectors: Vec<(u32, _)> = items
                 .iter()
                 .zip(0u32..)

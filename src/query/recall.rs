@@ -146,7 +146,7 @@ impl Snapshot {
         for &(shard, row) in &rows {
             if let Some(semantic) = &self.shards[shard as usize].semantic {
                 dim = semantic.vectors.dim();
-                semantic.vectors.flat().rows().decode(row, &mut queries);
+                semantic.vectors.flat()?.rows().decode(row, &mut queries);
             }
         }
         let keep = |shard: u32, row: u32| !self.is_hidden(shard, row);

@@ -5,13 +5,14 @@
 //! Spans are then filtered, counted and ranked as OLMoTrace does it: begin and end at word boundaries, end at the first delimiter,
 //! at least so long, at most so frequent, the longest or the rarest of them kept.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use rand::SeedableRng;
 use rand::seq::index::sample;
 use rayon::prelude::*;
 
-use super::find::{FindOptions, FoundDocument, Group, token_range};
+use super::find::{FoundDocument, Group, Occurrence};
 use super::metrics;
 use super::{Ngram, TokenizedText};
 use crate::error::Result;
@@ -50,6 +51,8 @@ pub struct TraceOptions {
     pub whole_words: bool,
     /// Documents shown for a span.
     pub documents_per_span: usize,
+    /// Spans that documents are shown for: so many, the best by `rank`. `None`: all. The others have counts only.
+    pub document_spans: Option<usize>,
     /// Characters of original text around an occurrence.
     pub context: usize,
     /// Seed of the choice among more documents than are shown.
@@ -66,6 +69,7 @@ impl Default for TraceOptions {
             delimiters: Vec::new(),
             whole_words: false,
             documents_per_span: 3,
+            document_spans: None,
             context: 80,
             seed: 42,
         }
@@ -111,6 +115,9 @@ pub struct Trace {
     pub longest: Vec<usize>,
     /// For each token, its bytes in the text.
     pub token_bytes: Vec<[u32; 2]>,
+    /// For each token, its id: what a `find` of a span alone takes. Empty where the vocabulary is open: there its text does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token_ids: Vec<u32>,
     /// The spans kept, from left to right.
     pub spans: Vec<Span>,
     /// Overlapping or touching spans merged: byte ranges of the text.
@@ -176,7 +183,8 @@ impl Snapshot {
 
     /// Traces `text` to the corpus.
     ///
-    /// Cost: [`maximal_spans`](Self::maximal_spans), and for each document shown, reading and tokenising it.
+    /// Cost: [`maximal_spans`](Self::maximal_spans); for each document shown, adding up the lengths of its tokens (or tokenising it),
+    /// decompressing the text around the spans, and a pass over its tokens for the ranking.
     pub fn trace(&self, text: &str, options: &TraceOptions) -> Result<Trace> {
         let TokenizedText { tokens, spans: bytes } = self.tokenize(text)?;
         let longest = self.longest_matches(&tokens);
@@ -197,20 +205,17 @@ impl Snapshot {
             .filter(|c| c.count > 0 && options.max_count.is_none_or(|max| c.count <= max))
             .collect();
         if let Some(density) = options.density {
-            match options.rank {
-                Rank::Length => {
-                    kept.sort_by(|a, b| (b.right - b.left).cmp(&(a.right - a.left)).then(a.left.cmp(&b.left)))
-                }
-                Rank::Rarity => kept.sort_by(|a, b| a.logprob.total_cmp(&b.logprob).then(a.left.cmp(&b.left))),
-            }
+            sort_by_rank(&mut kept, options.rank);
             kept.truncate((density * n as f64).ceil() as usize);
             kept.sort_by_key(|c| c.left);
         }
-        let spans = kept
-            .into_par_iter()
-            .map(|c| {
+        let documents = self.documents_of(&tokens, &kept, options)?;
+        let spans: Vec<Span> = kept
+            .into_iter()
+            .zip(documents)
+            .map(|(c, documents)| {
                 let (start_byte, end_byte) = (bytes[c.left].start as usize, bytes[c.right - 1].end as usize);
-                Ok(Span {
+                Span {
                     left: c.left,
                     right: c.right,
                     start_byte,
@@ -218,10 +223,10 @@ impl Snapshot {
                     text: text[start_byte..end_byte].to_string(),
                     count: c.count,
                     unigram_logprob_sum: c.logprob,
-                    documents: self.span_documents(&tokens.slice(c.left..c.right), options)?,
-                })
+                    documents,
+                }
             })
-            .collect::<Result<Vec<_>>>()?;
+            .collect();
         let mut merged: Vec<[usize; 2]> = Vec::new();
         let mut reach = 0;
         for s in &spans {
@@ -238,6 +243,10 @@ impl Snapshot {
             creativity_index: metrics::creativity_index(&longest, 5..=12),
             n_novelty: (1..=20).filter_map(|k| metrics::n_novelty(&longest, k).map(|v| (k, v))).collect(),
             token_bytes: bytes.iter().map(|s| [s.start, s.end]).collect(),
+            token_ids: match tokens {
+                Ngram::Ids(ids) => ids,
+                Ngram::Terms(_) => Vec::new(),
+            },
             longest,
             spans,
             merged,
@@ -306,13 +315,66 @@ impl Snapshot {
         numbers.into_iter().map(|i| ((counts[i] as f64).max(0.5) / total).ln()).collect()
     }
 
-    /// Documents of a span: all of them if there are few, else a seeded sample, in shard and document order.
-    fn span_documents(&self, ngram: &Ngram, options: &TraceOptions) -> Result<Vec<FoundDocument>> {
+    /// The documents shown for each span. A document of several spans is read once.
+    fn documents_of(
+        &self,
+        tokens: &Ngram,
+        spans: &[Candidate],
+        options: &TraceOptions,
+    ) -> Result<Vec<Vec<FoundDocument>>> {
+        let mut best = spans.to_vec();
+        sort_by_rank(&mut best, options.rank);
+        best.truncate(options.document_spans.unwrap_or(usize::MAX));
+        let shown: HashSet<usize> = best.iter().map(|c| c.left).collect();
+        let groups: Vec<Vec<Group>> = spans
+            .par_iter()
+            .map(|c| match shown.contains(&c.left) {
+                true => self.span_documents(&tokens.slice(c.left..c.right), options),
+                false => Vec::new(),
+            })
+            .collect();
+        // By document: the spans it was chosen for, by where they occur in it.
+        let mut wanted: BTreeMap<DocumentRef, Vec<(Range<usize>, usize)>> = BTreeMap::new();
+        for (span, groups) in groups.iter().enumerate() {
+            for group in groups {
+                wanted.entry(group.document).or_default().push((group.ranges[0].clone(), span));
+            }
+        }
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        let read = wanted
+            .into_par_iter()
+            .map(|(document, mut at)| {
+                at.sort_by_key(|(range, _)| (range.start, range.end));
+                let ranges: Vec<Range<usize>> = at.iter().map(|(range, _)| range.clone()).collect();
+                let (stored, occurrences) = self.occurrences(document, &ranges, options.context)?;
+                let of_spans: HashMap<usize, Occurrence> =
+                    at.into_iter().map(|(_, span)| span).zip(occurrences).collect();
+                Ok((document, (stored, of_spans)))
+            })
+            .collect::<Result<HashMap<_, _>>>()?;
+        let found = |span: usize, group: &Group| {
+            let (stored, of_spans) = read.get(&group.document)?;
+            Some(FoundDocument {
+                document: group.document,
+                id: stored.id.clone(),
+                path: stored.path.clone(),
+                record: stored.record,
+                metadata: stored.metadata.clone(),
+                count: group.ranges.len() as u64,
+                occurrences: of_spans.get(&span).cloned().into_iter().collect(),
+            })
+        };
+        let of_span = |(span, groups): (usize, &Vec<Group>)| groups.iter().filter_map(|g| found(span, g)).collect();
+        Ok(groups.iter().enumerate().map(of_span).collect())
+    }
+
+    /// Documents of a span: all of them if there are few, else a seeded sample, in shard and document order. Each has an occurrence.
+    fn span_documents(&self, ngram: &Ngram, options: &TraceOptions) -> Vec<Group> {
         /// Occurrences looked at, at most, to choose documents from.
         const LOOK: usize = 1000;
         let wanted = options.documents_per_span;
         if wanted == 0 {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let mut groups: Vec<Group> = Vec::new();
         for (number, shard) in self.shards.iter().enumerate() {
@@ -328,14 +390,12 @@ impl Snapshot {
             });
             self.group(number, positions, ngram.len(), &mut groups);
         }
-        let mut chosen: Vec<usize> = (0..groups.len()).collect();
-        if groups.len() > wanted {
-            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(options.seed);
-            chosen = sample(&mut rng, groups.len(), wanted).into_vec();
-            chosen.sort_unstable();
+        if groups.len() <= wanted {
+            return groups;
         }
-        let find = FindOptions { per_document: 1, context: options.context, ..FindOptions::default() };
-        chosen.into_iter().map(|i| self.found(&groups[i], &find)).collect()
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(options.seed);
+        let chosen: HashSet<usize> = sample(&mut rng, groups.len(), wanted).into_iter().collect();
+        groups.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, group)| group).collect()
     }
 
     /// Scores the spans' documents against the text.
@@ -362,19 +422,19 @@ impl Snapshot {
             let mut seen = HashSet::new();
             (0..tokens.len()).map(|i| tokens.slice(i..i + 1)).filter(|t| seen.insert(t.clone())).collect()
         };
-        let numbers: Vec<Vec<u32>> = self.shards.iter().map(|s| term_numbers(s, &terms)).collect();
+        let numbers: Vec<HashMap<u32, usize>> = self.shards.iter().map(|s| term_numbers(s, &terms)).collect();
         let frequencies: Vec<(Vec<f64>, f64)> = out
             .par_iter()
             .map(|d| {
                 let shard = &self.shards[d.document.shard as usize];
-                let numbers = &numbers[d.document.shard as usize];
-                let range = token_range(shard, d.document.document);
+                let number = &numbers[d.document.shard as usize];
+                let range = shard.tokens_of(d.document.document);
                 let length = range.len() as f64;
                 // One more for the tokens that are none of the text's.
                 let mut frequency = vec![0u32; terms.len() + 1];
                 with_view!(shard.exact, v => {
                     for t in v.read(range).iter() {
-                        frequency[numbers.get(t.id() as usize).map_or(terms.len(), |&n| n as usize)] += 1;
+                        frequency[number.get(&t.id()).copied().unwrap_or(terms.len())] += 1;
                     }
                 });
                 (frequency[..terms.len()].iter().map(|&n| f64::from(n)).collect(), length)
@@ -400,18 +460,20 @@ impl Snapshot {
     }
 }
 
+/// Best first.
+fn sort_by_rank(spans: &mut [Candidate], rank: Rank) {
+    match rank {
+        Rank::Length => spans.sort_by(|a, b| (b.right - b.left).cmp(&(a.right - a.left)).then(a.left.cmp(&b.left))),
+        Rank::Rarity => spans.sort_by(|a, b| a.logprob.total_cmp(&b.logprob).then(a.left.cmp(&b.left))),
+    }
+}
+
 fn longest_in(shard: &Shard, tokens: &Ngram) -> Vec<usize> {
     with_view!(shard.exact, v => v.longest_matches(&tokens.resolve(shard)))
 }
 
-/// The number of the term that each id of `shard` stands for; the number of terms for all others.
-fn term_numbers(shard: &Shard, terms: &[Ngram]) -> Vec<u32> {
-    let mut numbers = vec![terms.len() as u32; shard.separator() as usize + 1];
-    for (number, term) in terms.iter().enumerate() {
-        let id = term.resolve::<u32>(shard).first().copied().unwrap_or(shard.separator());
-        if let (true, Some(to)) = (id < shard.separator(), numbers.get_mut(id as usize)) {
-            *to = number as u32;
-        }
-    }
-    numbers
+/// The number of the term that each id of `shard` stands for; nothing for the ids of no term.
+fn term_numbers(shard: &Shard, terms: &[Ngram]) -> HashMap<u32, usize> {
+    let id = |term: &Ngram| term.resolve::<u32>(shard).first().copied().filter(|&id| id < shard.separator());
+    terms.iter().enumerate().filter_map(|(number, term)| Some((id(term)?, number))).collect()
 }

@@ -22,11 +22,11 @@ mod item;
 mod mapping;
 mod read;
 mod source;
-mod weight;
+pub(crate) mod weight;
 pub mod words;
 
 pub use index::{Component, ItemMeta, NUMBER, Posting, ReferenceIndex, SEED, SHORT_START, folded, seed_hash};
 pub use item::{ComponentKind, EvalItem, Origin, ReferenceSet};
 pub use mapping::{Mapping, Row};
-pub use read::read;
+pub use read::{from_rows, read};
 pub use source::{is_compiled, open_or_build};

@@ -65,13 +65,9 @@ fn collect_files(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 
 fn read_file(path: &Path, mapping: Option<&Mapping>, builder: &mut Builder) -> Result<()> {
     let mut reader = open_lines(path)?;
-    let stem = benchmark_name(path);
     let mut line = Vec::new();
     let (mut number, mut byte) = (0u64, 0u64);
-    let mut detected: Option<Mapping> = mapping.cloned();
-    // Rows of one multiple-choice item in normal form, by their key.
-    let mut open: HashMap<(String, String), usize> = HashMap::new();
-    let first_item = builder.items.len();
+    let mut rows = Rows::new(benchmark_name(path), path.display().to_string(), mapping.cloned());
     loop {
         line.clear();
         let read = reader.read_until(b'\n', &mut line).map_err(Error::io(path, "read"))?;
@@ -86,32 +82,70 @@ fn read_file(path: &Path, mapping: Option<&Mapping>, builder: &mut Builder) -> R
                 Ok(_) => return Err(bad("not a JSON object".into())),
                 Err(e) => return Err(bad(format!("not JSON: {e}"))),
             };
-            builder.rows += 1;
-            let mut origin = Origin { path: path.display().to_string(), line: number, ..Origin::default() };
-            if mapping.is_none() && row.contains_key("eval_key") && row.contains_key("eval_instance_index") {
-                normal_form(&row, origin, builder, &mut open, first_item).map_err(bad)?;
-            } else {
-                if detected.is_none() {
-                    detected = Mapping::detect(&row);
-                }
-                let Some(used) = &detected else {
-                    let fields: Vec<&str> = row.keys().map(String::as_str).collect();
-                    return Err(bad(format!(
-                        "no question, answer or passage among the fields {}; name them with --map question=FIELD,answer=FIELD",
-                        fields.join(", ")
-                    )));
-                };
-                let (mut item, id) = used.apply(&row).map_err(bad)?;
-                origin.benchmark = stem.clone();
-                origin.id = id.unwrap_or_else(|| (number - 1).to_string());
-                origin.split = row.get("split").and_then(text_of).unwrap_or_default();
-                item.origins.push(origin);
-                builder.items.push(item);
-            }
+            rows.add(row, number, builder).map_err(bad)?;
         }
         byte += read as u64;
     }
     Ok(())
+}
+
+/// Eval items of rows that are parsed already, such as those of a request; `name` stands for the file they did not come from.
+///
+/// # Errors
+/// [`Error::Invalid`] with the row's number for a row that fits no mapping or has no text, and without any item.
+pub fn from_rows(name: &str, rows: Vec<Row>, mapping: Option<&Mapping>) -> Result<ReferenceSet> {
+    let mut builder = Builder::default();
+    let mut reader = Rows::new(name.to_string(), name.to_string(), mapping.cloned());
+    for (number, row) in (1..).zip(rows) {
+        reader.add(row, number, &mut builder).map_err(|what| Error::invalid(format!("item {number}: {what}")))?;
+    }
+    if builder.items.is_empty() {
+        return Err(Error::invalid("there is no eval item"));
+    }
+    Ok(builder.finish())
+}
+
+/// Rows of one benchmark file on their way to items.
+struct Rows {
+    benchmark: String,
+    path: String,
+    /// As given, or as detected from the first row.
+    mapping: Option<Mapping>,
+    given: bool,
+    /// Items of multiple choice in normal form, by their key: their rows follow one another.
+    open: HashMap<(String, String), usize>,
+}
+
+impl Rows {
+    fn new(benchmark: String, path: String, mapping: Option<Mapping>) -> Rows {
+        Rows { benchmark, path, given: mapping.is_some(), mapping, open: HashMap::new() }
+    }
+
+    /// Adds the row on 1-based line `number`. What is wrong with it is `Err`.
+    fn add(&mut self, row: Row, number: u64, builder: &mut Builder) -> std::result::Result<(), String> {
+        builder.rows += 1;
+        let mut origin = Origin { path: self.path.clone(), line: number, ..Origin::default() };
+        if !self.given && row.contains_key("eval_key") && row.contains_key("eval_instance_index") {
+            return normal_form(&row, origin, builder, &mut self.open);
+        }
+        if self.mapping.is_none() {
+            self.mapping = Mapping::detect(&row);
+        }
+        let Some(used) = &self.mapping else {
+            let fields: Vec<&str> = row.keys().map(String::as_str).collect();
+            return Err(format!(
+                "no question, answer or passage among the fields {}; name them with --map question=FIELD,answer=FIELD",
+                fields.join(", ")
+            ));
+        };
+        let (mut item, id) = used.apply(&row)?;
+        origin.benchmark = self.benchmark.clone();
+        origin.id = id.unwrap_or_else(|| (number - 1).to_string());
+        origin.split = row.get("split").and_then(text_of).unwrap_or_default();
+        item.origins.push(origin);
+        builder.items.push(item);
+        Ok(())
+    }
 }
 
 /// Adds one row of decon's normal form. Rows of the same benchmark, split, config, index and question are choices of
@@ -121,7 +155,6 @@ fn normal_form(
     mut origin: Origin,
     builder: &mut Builder,
     open: &mut HashMap<(String, String), usize>,
-    first_item: usize,
 ) -> std::result::Result<(), String> {
     let text = |name: &str| row.get(name).and_then(text_of);
     let (question, answer, passage) = (text("question"), text("answer"), text("passage"));
@@ -150,7 +183,6 @@ fn normal_form(
         builder.items.push(EvalItem { question: question.clone(), passage: passage.clone(), ..EvalItem::default() });
         builder.items.len() - 1
     });
-    debug_assert!(at >= first_item);
     let item = &mut builder.items[at];
     match item.origins.first_mut() {
         Some(first) => first.row_ids.extend(row_id),

@@ -46,6 +46,7 @@ pub enum WordClass {
 }
 
 /// Word lists as a set, built once per compilation.
+#[derive(Debug)]
 pub struct Weights {
     function: std::collections::HashSet<&'static str>,
     everyday: std::collections::HashSet<&'static str>,

@@ -30,7 +30,7 @@ pub struct Table {
     rows: Vec<Row>,
 }
 
-fn column<T: DataType>(
+pub(super) fn column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, File>,
     values: impl Iterator<Item = Option<T::T>>,
     optional: bool,

@@ -17,6 +17,8 @@ use crate::novelty::{Calibration, Recall};
 pub struct Served {
     pub name: String,
     pub path: PathBuf,
+    /// Bytes of memory for a copy of its exact index.
+    resident: u64,
     pub encoder: Option<Arc<dyn Encoder>>,
     /// The human reference of novelty.
     pub calibration: Option<Arc<Calibration>>,
@@ -33,14 +35,15 @@ pub struct Indexes {
 }
 
 impl Served {
-    fn open(source: &IndexSource) -> Result<Served> {
-        let snapshot = Snapshot::open(&source.path)?;
+    fn open(source: &IndexSource, resident: u64) -> Result<Served> {
+        let snapshot = Snapshot::open_resident(&source.path, resident)?;
         if let Some(encoder) = &source.encoder {
             snapshot.check_encoder(&**encoder)?;
         }
         Ok(Served {
             name: source.name.clone(),
             path: source.path.clone(),
+            resident,
             encoder: source.encoder.clone(),
             calibration: source.calibration.clone(),
             measured: Mutex::default(),
@@ -82,7 +85,7 @@ impl Served {
             if newest == self.snapshot().manifest.generation {
                 return Ok(false);
             }
-            let snapshot = Arc::new(Snapshot::open(&self.path)?);
+            let snapshot = Arc::new(Snapshot::open_resident(&self.path, self.resident)?);
             if let Some(encoder) = &self.encoder {
                 snapshot.check_encoder(&**encoder)?;
             }
@@ -98,8 +101,8 @@ impl Served {
 }
 
 impl Indexes {
-    /// Opens every index.
-    pub fn open(sources: &[IndexSource]) -> Result<Indexes> {
+    /// Opens every index, each with so many bytes of memory for a copy of its exact index.
+    pub fn open(sources: &[IndexSource], resident: u64) -> Result<Indexes> {
         let mut list: Vec<Arc<Served>> = Vec::new();
         for source in sources {
             check_name(&source.name)?;
@@ -109,7 +112,7 @@ impl Indexes {
                     "give one of them another name: NAME=DIR",
                 ));
             }
-            list.push(Arc::new(Served::open(source)?));
+            list.push(Arc::new(Served::open(source, resident)?));
         }
         if list.is_empty() {
             return Err(Error::invalid_hint(

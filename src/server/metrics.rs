@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,9 +27,15 @@ struct Histogram {
 #[derive(Default)]
 pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, String, u16), Histogram>>,
+    refused: AtomicU64,
 }
 
 impl Metrics {
+    /// A connection was refused.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn observe(&self, method: &'static str, route: &str, status: u16, taken: Duration) {
         let seconds = taken.as_secs_f64();
         let mut requests = self.requests.lock().unwrap_or_else(|e| e.into_inner());
@@ -103,6 +109,13 @@ fn text(app: &App) -> String {
         "Generations that could not be opened.",
         &each(&|s| s.reloads().1 as f64),
     );
+    let none = |value: u64| [(String::new(), value as f64)];
+    let refused = app.metrics.refused.load(Ordering::Relaxed);
+    counter(&mut out, "priorart_connections_refused_total", "Connections beyond the limit.", &none(refused));
+    let cache = crate::shard::cache_use();
+    counter(&mut out, "priorart_block_cache_hits_total", "Document blocks found in the cache.", &none(cache.hits));
+    counter(&mut out, "priorart_block_cache_misses_total", "Document blocks decompressed.", &none(cache.misses));
+    gauge(&mut out, "priorart_block_cache_bytes", "Bytes of document blocks in the cache.", &none(cache.bytes));
     if let Some(bytes) = resident() {
         gauge(
             &mut out,

@@ -4,7 +4,7 @@
 //! - `indexes`: the served indexes by name; a new generation replaces the snapshot under running queries.
 //! - `work`: blocking queries on their own threads, with limits on time and on how many run at once.
 //! - `request`, `problem`, `redact`: bodies in, errors out, text withheld.
-//! - `native`: `/v1/…`; `novelty`: its query against human writing.
+//! - `native`: `/v1/…`.
 //! - `infinigram`, `olmotrace`: the interfaces existing clients speak, over `passages`.
 //! - `metrics`, `guard`: histograms, access log, bearer token; `listen`: connections; `page`: the page's files.
 //!
@@ -17,7 +17,6 @@ mod infinigram;
 mod listen;
 mod metrics;
 mod native;
-mod novelty;
 mod olmotrace;
 mod page;
 mod passages;
@@ -33,6 +32,14 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::error::Result;
+use native::ask;
+use native::batch::BatchRequest;
+use native::decontaminate::DecontaminateRequest;
+use native::documents;
+use native::exact::{CountRequest, FindRequest, NextRequest, TraceRequest};
+use native::novelty::NoveltyRequest;
+use native::semantic::NeighborsRequest;
+
 pub use indexes::{Indexes, Served, name_of};
 pub use listen::{Bound, bind};
 pub use settings::{IndexSource, Limits, Settings};
@@ -52,7 +59,7 @@ impl App {
     /// # Errors
     /// An index cannot be opened, a name is used twice or is not a plain name, or there is none.
     pub fn open(settings: Settings) -> Result<Arc<App>> {
-        let indexes = Indexes::open(&settings.indexes)?;
+        let indexes = Indexes::open(&settings.indexes, settings.resident)?;
         let work = work::Work::new(&settings.limits);
         Ok(Arc::new(App {
             settings,
@@ -71,15 +78,17 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/indexes", get(page::names))
         .route("/health/", get(olmotrace::health))
         .route("/{index}/attribution", post(olmotrace::attribution))
-        .route("/v1/indexes", get(native::indexes))
-        .route("/v1/{index}", get(native::index))
-        .route("/v1/{index}/count", post(native::count))
-        .route("/v1/{index}/find", post(native::find))
-        .route("/v1/{index}/next", post(native::next))
-        .route("/v1/{index}/trace", post(native::trace))
-        .route("/v1/{index}/neighbors", post(native::neighbors))
-        .route("/v1/{index}/novelty", post(novelty::novelty))
-        .route("/v1/{index}/document", get(native::document))
+        .route("/v1/indexes", get(documents::indexes))
+        .route("/v1/{index}", get(documents::index))
+        .route("/v1/{index}/count", post(ask::<CountRequest>))
+        .route("/v1/{index}/find", post(ask::<FindRequest>))
+        .route("/v1/{index}/next", post(ask::<NextRequest>))
+        .route("/v1/{index}/trace", post(ask::<TraceRequest>))
+        .route("/v1/{index}/neighbors", post(ask::<NeighborsRequest>))
+        .route("/v1/{index}/novelty", post(ask::<NoveltyRequest>))
+        .route("/v1/{index}/decontaminate", post(ask::<DecontaminateRequest>))
+        .route("/v1/{index}/batch", post(ask::<BatchRequest>))
+        .route("/v1/{index}/document", get(documents::document))
         .route("/healthz", get(metrics::healthz))
         .route("/readyz", get(metrics::readyz))
         .route("/metrics", get(metrics::metrics))

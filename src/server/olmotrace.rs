@@ -8,13 +8,14 @@ use std::collections::hash_map::Entry;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
+use super::native::Named;
 use super::passages::Passages;
 use super::problem::Problem;
 use super::request::JsonBody;
@@ -74,10 +75,9 @@ struct Context {
 /// `POST /{index}/attribution`
 pub async fn attribution(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Named(served): Named,
     JsonBody(r): JsonBody<Attribution>,
 ) -> Result<Response, Problem> {
-    let served = app.indexes.get(&name)?;
     let limits = &app.settings.limits;
     let or = |n: Option<NonZeroUsize>, default: usize| n.map_or(default, NonZeroUsize::get);
     let context = Context {
@@ -96,6 +96,7 @@ pub async fn attribution(
         delimiters: r.delimiters,
         whole_words: !r.allow_spans_with_partial_words,
         documents_per_span: or(r.maximum_documents_per_span, 10),
+        document_spans: None,
         context: 0,
         seed: 42,
     };

@@ -10,7 +10,7 @@ use crate::index::{DocumentRef, Snapshot};
 use crate::query::Ngram;
 use crate::shard::StoredDocument;
 use crate::suffix::Token;
-use crate::tokenize::{ByteSpan, TokenizerKind};
+use crate::tokenize::{ByteSpan, TokenizerKind, detokenized_spans};
 use crate::with_view;
 
 /// A document with its tokens.
@@ -38,12 +38,14 @@ impl Passages {
     pub fn read(snapshot: &Snapshot, at: DocumentRef) -> Result<Passages> {
         let stored = snapshot.document(at)?;
         let shard = &snapshot.shards[at.shard as usize];
-        let spans = snapshot.tokenize(&stored.text)?.spans;
-        let range = shard.documents.token_range(at.document).unwrap_or(0..0);
-        let range = range.start as usize..(range.end as usize).saturating_sub(1).max(range.start as usize);
+        let range = shard.tokens_of(at.document);
         let ids: Vec<u32> = with_view!(shard.exact, v => {
             v.read(range).iter().map(|t| t.id()).collect()
         });
+        let spans = match &snapshot.tokenizer.kind {
+            TokenizerKind::Closed(t) if shard.meta.detokenized => detokenized_spans(&**t, &ids, &stored.text),
+            _ => snapshot.tokenize(&stored.text)?.spans,
+        };
         if ids.len() != spans.len() {
             return Err(Error::corrupt(
                 &shard.dir,

@@ -39,6 +39,8 @@ impl Redact for Trace {
 impl Redact for Neighbor {
     fn redact(&mut self) {
         self.text.clear();
+        // Where its tokens are tells more of it than is meant to be told.
+        self.alignment.clear();
     }
 }
 

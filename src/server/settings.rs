@@ -37,6 +37,8 @@ pub struct Settings {
     pub poll: Duration,
     /// Passages a window length and edit level that measure the recall of the semantic search, in the background; 0: none.
     pub probes: usize,
+    /// Bytes of memory for a copy of the exact index of each index; twice that while a new generation is opened.
+    pub resident: u64,
 }
 
 /// Limits on every input. All are inclusive.
@@ -58,13 +60,19 @@ pub struct Limits {
     pub occurrences: u64,
     /// Time a request may take, its wait included.
     pub timeout: Duration,
-    /// Time a client may take to send a request's head, and then its body.
+    /// Time an answer that is sent line by line may take in all.
+    pub stream: Duration,
+    /// Bytes of a batch's answer that is not sent line by line.
+    pub answer_bytes: usize,
+    /// Bytes of text of an index that an eval item is checked against in a request.
+    pub scan_bytes: u64,
+    /// Time a client may take to send a request's head, then its body, and to read a line of an answer.
     pub read_timeout: Duration,
     /// Expensive queries that run at once.
     pub running: usize,
     /// Expensive queries that wait for their turn; further ones are told to come back.
     pub waiting: usize,
-    /// Connections open at once; further ones wait to be accepted.
+    /// Connections open at once; further ones are refused with 503.
     pub connections: usize,
     /// Time running requests have to finish once the server is told to stop.
     pub drain: Duration,
@@ -82,6 +90,9 @@ impl Default for Limits {
             context_chars: 20_000,
             occurrences: 5_000_000,
             timeout: Duration::from_secs(30),
+            stream: Duration::from_secs(300),
+            answer_bytes: 64 << 20,
+            scan_bytes: 4 << 30,
             read_timeout: Duration::from_secs(10),
             running: cores,
             waiting: 64 * cores,
@@ -103,6 +114,7 @@ impl Settings {
             allow_origin: None,
             poll: Duration::from_secs(5),
             probes: 10,
+            resident: 0,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::problem::Problem;
 use super::settings::Limits;
@@ -65,27 +66,35 @@ impl Work {
         query: impl FnOnce() -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let timed = tokio::time::timeout(self.timeout, async {
-            let place = match cost {
-                Cost::Cheap => None,
-                Cost::Expensive => Some(self.place().await?),
-            };
-            let task = tokio::task::spawn_blocking(move || {
-                let answer = query();
-                drop(place);
-                answer
-            });
-            match task.await {
-                Ok(answer) => answer,
-                Err(e) => {
-                    tracing::error!("a query ended abnormally: {e}");
-                    Err(Problem::internal("the query ended abnormally; the server's log has the details"))
-                }
-            }
+            self.start(cost, query).await?.await.unwrap_or_else(|e| Err(ended_abnormally(e)))
         });
-        timed.await.unwrap_or_else(|_| {
-            Err(Problem::overloaded(format!("no answer within {} s", self.timeout.as_secs_f64()), 10)
-                .hint("ask for less, or try again later"))
-        })
+        timed.await.unwrap_or_else(|_| Err(self.too_late()))
+    }
+
+    /// Starts `query` on a thread that may block, once it has its place.
+    ///
+    /// # Errors
+    /// 503 when too many wait already.
+    pub async fn start<T: Send + 'static>(
+        &self,
+        cost: Cost,
+        query: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<JoinHandle<Result<T, Problem>>, Problem> {
+        let place = match cost {
+            Cost::Cheap => None,
+            Cost::Expensive => Some(self.place().await?),
+        };
+        Ok(tokio::task::spawn_blocking(move || {
+            let answer = query();
+            drop(place);
+            answer
+        }))
+    }
+
+    /// The problem of a query that did not end in time.
+    pub fn too_late(&self) -> Problem {
+        Problem::overloaded(format!("no answer within {} s", self.timeout.as_secs_f64()), 10)
+            .hint("ask for less, or try again later")
     }
 
     async fn place(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
@@ -100,6 +109,12 @@ impl Work {
         }
         self.places.clone().acquire_owned().await.map_err(|_| Problem::overloaded("the server is stopping", 5))
     }
+}
+
+/// The problem of a query that panicked.
+pub fn ended_abnormally(e: JoinError) -> Problem {
+    tracing::error!("a query ended abnormally: {e}");
+    Problem::internal("the query ended abnormally; the server's log has the details")
 }
 
 #[cfg(test)]

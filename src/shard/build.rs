@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::documents::DocumentsWriter;
+use super::exact::Layout;
 use super::{SHARD_JSON, ShardMeta, exact, terms};
 use crate::corpus::Document;
 use crate::error::{Error, Result};
+use crate::format::Pages;
 use crate::store::Store;
-use crate::tokenize::{Tokenizer, TokenizerKind};
+use crate::tokenize::{Tokenizer, TokenizerKind, detokenize};
 
 /// Documents with their tokens.
 #[derive(Default)]
@@ -28,21 +30,36 @@ pub struct Batch {
     pub ends: Vec<usize>,
     /// Open vocabulary: the terms that `ids` number, in order of first use.
     pub terms: Vec<String>,
+    /// Some of the documents came as tokens, and their texts were made of them.
+    pub detokenized: bool,
 }
 
-/// Tokenises documents.
-pub fn tokenize(tokenizer: &Tokenizer, documents: Vec<Document>) -> Result<Batch> {
+/// Tokenises documents; those that come as tokens get their text.
+pub fn tokenize(tokenizer: &Tokenizer, mut documents: Vec<Document>) -> Result<Batch> {
     let mut batch = Batch { ends: Vec::with_capacity(documents.len()), ..Batch::default() };
     match &tokenizer.kind {
         TokenizerKind::Closed(t) => {
-            for d in &documents {
-                t.encode(&d.text, &mut batch.ids)?;
+            for d in &mut documents {
+                match d.tokens.take() {
+                    None => t.encode(&d.text, &mut batch.ids)?,
+                    Some(ids) => {
+                        d.text = detokenize(&**t, &ids);
+                        batch.ids.extend(ids);
+                        batch.detokenized = true;
+                    }
+                }
                 batch.ends.push(batch.ids.len());
             }
         }
         TokenizerKind::Open(t) => {
             let mut numbers: HashMap<String, u32> = HashMap::new();
             for d in &documents {
+                if d.tokens.is_some() {
+                    return Err(Error::invalid_hint(
+                        format!("{}: its documents are token ids, and the tokenizer `words` has none", d.path),
+                        "pass --tokenizer with the tokenizer that made the ids",
+                    ));
+                }
                 t.terms(&d.text, &mut |term, _| {
                     let id = match numbers.get(term) {
                         Some(&id) => id,
@@ -68,9 +85,9 @@ pub fn tokenize(tokenizer: &Tokenizer, documents: Vec<Document>) -> Result<Batch
 
 /// Tokens held in memory until the shard is sorted.
 enum Stream {
-    U8(Vec<u8>),
-    U16(Vec<u16>),
-    U32(Vec<u32>),
+    U8(Pages<u8>),
+    U16(Pages<u16>),
+    U32(Pages<u32>),
 }
 
 /// The separator a closed vocabulary gets, and the width of its tokens in bytes.
@@ -86,8 +103,15 @@ fn closed_layout(tokenizer: &Tokenizer, vocab: u32) -> (u32, u8) {
     }
 }
 
-/// Peak bytes of memory a token costs while its shard is built: stream, suffix array and, for four-byte tokens, the sorter's copy.
-pub fn bytes_per_token(tokenizer: &Tokenizer) -> u64 {
+/// Peak bytes of memory a token costs while its shard is built: stream, suffix array and, for four-byte tokens, the sorter's copy; for
+/// the compact layout also the reversed stream and the transform.
+pub fn bytes_per_token(tokenizer: &Tokenizer, layout: Layout) -> u64 {
+    if layout == Layout::Compact {
+        return match &tokenizer.kind {
+            TokenizerKind::Closed(t) => closed_layout(tokenizer, t.vocab()).1 as u64 + 12,
+            TokenizerKind::Open(_) => 4 + 12 + 4,
+        };
+    }
     match &tokenizer.kind {
         TokenizerKind::Closed(t) => match closed_layout(tokenizer, t.vocab()).1 {
             4 => 4 + 4 + 4,
@@ -98,8 +122,11 @@ pub fn bytes_per_token(tokenizer: &Tokenizer) -> u64 {
     }
 }
 
-/// Bytes on disk a token takes: stream, blocks and top of the suffix array.
-pub fn disk_bytes_per_token(tokenizer: &Tokenizer, tokens: u64) -> f64 {
+/// Bytes on disk a token takes: stream, blocks and top of the suffix array; of the compact layout, as English text has been seen to take.
+pub fn disk_bytes_per_token(tokenizer: &Tokenizer, tokens: u64, layout: Layout) -> f64 {
+    if layout == Layout::Compact {
+        return 2.0;
+    }
     let pointer = (64 - tokens.saturating_sub(1).leading_zeros()).max(1) as f64 / 8.0;
     let width = match &tokenizer.kind {
         TokenizerKind::Closed(t) => closed_layout(tokenizer, t.vocab()).1,
@@ -119,22 +146,25 @@ pub struct ShardBuilder<'s> {
     dictionary: Option<HashMap<String, u32>>,
     text_bytes: u64,
     spec: crate::tokenize::TokenizerSpec,
+    layout: Layout,
+    detokenized: bool,
 }
 
 impl<'s> ShardBuilder<'s> {
     /// Starts a shard in the existing, empty directory `dir`.
-    pub fn create(store: &'s dyn Store, dir: &Path, tokenizer: &Tokenizer) -> Result<ShardBuilder<'s>> {
+    pub fn create(store: &'s dyn Store, dir: &Path, tokenizer: &Tokenizer, layout: Layout) -> Result<ShardBuilder<'s>> {
+        let most = crate::suffix::sort::MAX_TOKENS as usize;
         let (stream, separator, dictionary) = match &tokenizer.kind {
             TokenizerKind::Closed(t) => {
                 let (separator, width) = closed_layout(tokenizer, t.vocab());
                 let stream = match width {
-                    1 => Stream::U8(Vec::new()),
-                    2 => Stream::U16(Vec::new()),
-                    _ => Stream::U32(Vec::new()),
+                    1 => Stream::U8(Pages::with_capacity(most)),
+                    2 => Stream::U16(Pages::with_capacity(most)),
+                    _ => Stream::U32(Pages::with_capacity(most)),
                 };
                 (stream, separator, None)
             }
-            TokenizerKind::Open(_) => (Stream::U32(Vec::new()), u32::MAX, Some(HashMap::new())),
+            TokenizerKind::Open(_) => (Stream::U32(Pages::with_capacity(most)), u32::MAX, Some(HashMap::new())),
         };
         Ok(ShardBuilder {
             store,
@@ -145,6 +175,8 @@ impl<'s> ShardBuilder<'s> {
             dictionary,
             text_bytes: 0,
             spec: tokenizer.spec.clone(),
+            layout,
+            detokenized: false,
         })
     }
 
@@ -160,6 +192,7 @@ impl<'s> ShardBuilder<'s> {
 
     /// Appends a batch.
     pub fn append(&mut self, batch: &Batch) -> Result<()> {
+        self.detokenized |= batch.detokenized;
         let numbers: Option<Vec<u32>> = self.dictionary.as_mut().map(|dictionary| {
             batch
                 .terms
@@ -184,22 +217,17 @@ impl<'s> ShardBuilder<'s> {
                     document.id, self.separator
                 )));
             }
+            let n = ids.len() + 1;
+            let closed = ids.iter().copied().chain([self.separator]);
             match &mut self.stream {
-                Stream::U8(s) => {
-                    s.extend(ids.iter().map(|&id| id as u8));
-                    s.push(self.separator as u8);
-                }
-                Stream::U16(s) => {
-                    s.extend(ids.iter().map(|&id| id as u16));
-                    s.push(self.separator as u16);
-                }
-                Stream::U32(s) => {
-                    match &numbers {
-                        Some(n) => s.extend(ids.iter().map(|&id| n[id as usize])),
-                        None => s.extend_from_slice(ids),
+                Stream::U8(s) => s.extend(n, closed.map(|id| id as u8))?,
+                Stream::U16(s) => s.extend(n, closed.map(|id| id as u16))?,
+                Stream::U32(s) => match &numbers {
+                    Some(numbers) => {
+                        s.extend(n, ids.iter().map(|&id| numbers[id as usize]).chain([self.separator]))?;
                     }
-                    s.push(self.separator);
-                }
+                    None => s.extend(n, closed)?,
+                },
             }
             self.text_bytes += document.text.len() as u64;
             self.documents.append(document, ids.len() as u64 + 1)?;
@@ -209,7 +237,18 @@ impl<'s> ShardBuilder<'s> {
 
     /// Sorts and writes the shard; returns its description. The caller makes it durable and publishes it.
     pub fn finish(self) -> Result<ShardMeta> {
-        let ShardBuilder { store, dir, documents, stream, separator, dictionary, text_bytes, spec } = self;
+        let ShardBuilder {
+            store,
+            dir,
+            documents,
+            stream,
+            separator,
+            dictionary,
+            text_bytes,
+            spec,
+            layout,
+            detokenized,
+        } = self;
         let summary = documents.finish()?;
         let (stream, separator, terms) = match (stream, dictionary) {
             (Stream::U32(s), Some(dictionary)) => {
@@ -220,11 +259,23 @@ impl<'s> ShardBuilder<'s> {
         };
         let n = summary.documents;
         let (suffix, width) = match &stream {
-            Stream::U8(s) => (exact::write(store, &dir, s, n, separator)?, 1),
-            Stream::U16(s) => (exact::write(store, &dir, s, n, separator)?, 2),
-            Stream::U32(s) => (exact::write(store, &dir, s, n, separator)?, 4),
+            Stream::U8(s) => (exact::write(store, &dir, s, n, separator, layout)?, 1),
+            Stream::U16(s) => (exact::write(store, &dir, s, n, separator, layout)?, 2),
+            Stream::U32(s) => (exact::write(store, &dir, s, n, separator, layout)?, 4),
         };
-        let meta = ShardMeta { documents: n, tokens: suffix.ranks, text_bytes, tokenizer: spec, width, terms, suffix };
+        let tokens = suffix.ranks;
+        let meta = ShardMeta {
+            documents: n,
+            tokens,
+            text_bytes,
+            tokenizer: spec,
+            width,
+            layout,
+            detokenized,
+            source: None,
+            terms,
+            suffix,
+        };
         let json = serde_json::to_vec_pretty(&meta).map_err(|e| Error::invalid(format!("shard description: {e}")))?;
         store.write_file(&dir.join(SHARD_JSON), &json)?;
         Ok(meta)
@@ -233,7 +284,7 @@ impl<'s> ShardBuilder<'s> {
 
 /// Replaces numbers of first use by ranks in byte order, writes the dictionary, and narrows the stream where it fits two bytes.
 fn number_by_rank(
-    mut stream: Vec<u32>,
+    mut stream: Pages<u32>,
     dictionary: HashMap<String, u32>,
     store: &dyn Store,
     dir: &Path,
@@ -249,7 +300,9 @@ fn number_by_rank(
     terms::write(store, dir, &names)?;
     let rank = |number: u32| ranks.get(number as usize).copied().unwrap_or(count);
     let stream = if count <= u16::MAX as u32 {
-        Stream::U16(stream.par_iter().map(|&n| rank(n) as u16).collect())
+        let mut narrow = Pages::with_capacity(stream.len());
+        narrow.extend(stream.len(), stream.iter().map(|&n| rank(n) as u16))?;
+        Stream::U16(narrow)
     } else {
         stream.par_iter_mut().for_each(|n| *n = rank(*n));
         Stream::U32(stream)

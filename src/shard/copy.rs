@@ -15,7 +15,11 @@ use crate::with_view;
 ///
 /// Cost: reads the documents and their stretch of the token stream. Memory: both; callers pass some megabytes of documents at a time.
 pub fn batch(shard: &Shard, documents: &[u32], content: bool) -> Result<Batch> {
-    let mut batch = Batch { ends: Vec::with_capacity(documents.len()), ..Batch::default() };
+    let mut batch = Batch {
+        ends: Vec::with_capacity(documents.len()),
+        detokenized: content && shard.meta.detokenized,
+        ..Batch::default()
+    };
     let mut numbers: HashMap<u32, u32> = HashMap::new();
     for &document in documents {
         let bad = |what: &str| {
@@ -29,7 +33,7 @@ pub fn batch(shard: &Shard, documents: &[u32], content: bool) -> Result<Batch> {
         }
         let from = batch.ids.len();
         with_view!(shard.exact, v => {
-            let tokens = v.read(range.start as usize..range.end as usize - 1);
+            let tokens = v.read(shard.tokens_of(document));
             batch.ids.extend(tokens.iter().map(|t| t.id()));
         });
         if let Some(terms) = &shard.terms {

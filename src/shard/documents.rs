@@ -31,8 +31,10 @@ use crate::format::{Array, Kind, Section, SectionWriter, checksum};
 use crate::store::Store;
 
 mod blocks;
+mod cache;
 
 use blocks::Blocks;
+pub use cache::{CacheUse, cache_use};
 
 /// Name of the file of compressed blocks.
 pub const DOCUMENTS_BIN: &str = "documents.bin";
@@ -42,7 +44,8 @@ pub const DOCUMENTS_IDX: &str = "documents.idx";
 pub const BLOCK: usize = 256 << 10;
 
 const LAYOUT: u64 = 1;
-const LEVEL: i32 = 3;
+/// Compresses a third faster than the default level, to 5 % more bytes.
+const LEVEL: i32 = 1;
 
 /// What `documents.idx` keeps of one document.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -130,7 +133,7 @@ impl DocumentsWriter {
     /// Appends a document that occupies `positions` positions of the token stream (its tokens, and its separator where the
     /// stream has one). Returns its number.
     pub fn append(&mut self, document: &Document, positions: u64) -> Result<u32> {
-        let Document { id, text, path, record, metadata } = document;
+        let Document { id, text, path, record, metadata, tokens: _ } = document;
         let too_long = |field: &str| {
             Error::invalid_hint(
                 format!("{path}: record {record}: its {field} has 4 GiB or more"),
@@ -431,7 +434,8 @@ impl Documents {
         bytes.truncate((text + id) as usize);
         let id = self.utf8(i, bytes.split_off(text as usize))?;
         let text = self.utf8(i, bytes)?;
-        Ok(Document { id, text, path: self.path_name(i, record.path)?.to_string(), record: record.record, metadata })
+        let path = self.path_name(i, record.path)?.to_string();
+        Ok(Document { id, text, path, record: record.record, metadata, tokens: None })
     }
 
     /// All of document `i` but its text, of which not a block is read.
@@ -444,7 +448,7 @@ impl Documents {
         bytes.truncate(id as usize);
         let id = self.utf8(i, bytes)?;
         let path = self.path_name(i, record.path)?.to_string();
-        Ok(Document { id, text: String::new(), path, record: record.record, metadata })
+        Ok(Document { id, text: String::new(), path, record: record.record, metadata, tokens: None })
     }
 
     fn metadata(&self, i: u32, bytes: &[u8]) -> Result<serde_json::Map<String, serde_json::Value>> {

@@ -2,7 +2,7 @@
 //!
 //! Chunk `i` is bytes `start[i]..end[i]` of document `document[i]`, in document order (`chunks.bin`); row `i` of the `flat` index
 //! `vectors.bin` is its embedding. `ann.bin`, where the shard has one, is an approximate index of the same rows, and every
-//! similarity it finds is computed again from `vectors.bin`. `semantic.json` says what made all of it ([`SemanticMeta`]).
+//! similarity it finds is computed again from `vectors.bin`; where the build was to store no vectors, `ann.bin` is all there is. `semantic.json` says what made all of it ([`SemanticMeta`]).
 //!
 //! [`write()`] makes the files from the shard's documents, batch by batch through a `journal`, so that a killed run goes on where
 //! it was; [`Semantic::open`] maps them.
@@ -11,11 +11,12 @@ use std::path::Path;
 
 use crate::ann::flat::{FlatIndex, FlatWriter};
 use crate::ann::{Indexed, Source, VectorIndex, VectorSettings};
-use crate::embed::chunk::ChunkRule;
+use crate::embed::chunk::{ChunkRule, Unit};
 use crate::embed::{Encoder, EncoderSpec};
 use crate::error::{Error, Result};
 use crate::format::{Array, Kind, Section, checksum};
 use crate::store::Store;
+use crate::tokenize::Tokenizer;
 
 use super::Documents;
 use super::journal::{JOURNAL, Journal};
@@ -87,7 +88,7 @@ pub fn is_complete(dir: &Path) -> bool {
     dir.join(CHUNKS_BIN).exists() && !dir.join(JOURNAL).exists()
 }
 
-/// Cuts and encodes every document of a shard directory, builds its vector index and writes all files. What an earlier, killed run
+/// Cuts and encodes every document of a shard directory (`tokenizer` is the index's, for chunks of index tokens), builds its vector index and writes all files. What an earlier, killed run
 /// with the same encoder and rule had encoded is taken over.
 ///
 /// Memory: one batch of chunks and 12 bytes a chunk; then what the vector index needs (see [`crate::ann::plan`]). Cost: the encoder's, and
@@ -95,6 +96,7 @@ pub fn is_complete(dir: &Path) -> bool {
 pub fn write(
     store: &dyn Store,
     dir: &Path,
+    tokenizer: &Tokenizer,
     encoder: &dyn Encoder,
     rule: &ChunkRule,
     settings: &VectorSettings,
@@ -120,7 +122,14 @@ pub fn write(
     for document in 0..documents.len() as u32 {
         let text = documents.text(document)?;
         let tokens = encoder.tokenize(&text)?;
-        for chunk in rule.cut(&tokens, encoder.max_window()) {
+        let cut = match rule.unit {
+            Unit::Encoder => rule.cut(&tokens, encoder.max_window()),
+            Unit::Index => {
+                let starts: Vec<u32> = tokenizer.spans(&text)?.iter().map(|span| span.start).collect();
+                rule.cut_by(&starts, &tokens, encoder.max_window())
+            }
+        };
+        for chunk in cut {
             chunks.push(ChunkRef { document, start_byte: chunk.start_byte, end_byte: chunk.end_byte });
             if chunks.len() as u64 <= resumed {
                 continue;
@@ -139,7 +148,7 @@ pub fn write(
     }
     let done = Embedding { bytes, chunks: chunks.len() as u64, resumed, indexing: true };
     progress(done);
-    let mut vectors = FlatWriter::create(&dir.join(VECTORS_BIN), dim, settings.store)?;
+    let mut vectors = FlatWriter::create(&dir.join(VECTORS_BIN), dim, settings.building())?;
     journal.frames(|values| vectors.push(values))?;
     vectors.finish()?;
     let made = (encoder.spec().clone(), *rule, settings.clone());
@@ -164,6 +173,10 @@ fn finish(
     }
     let built = requested.resolve(chunks.len() as u64, flat.dim());
     built.build(&Source::Flat(&flat), &dir.join(ANN_BIN))?;
+    if built.store.0.is_none() {
+        drop(flat);
+        store.remove(&dir.join(VECTORS_BIN))?;
+    }
     let mut out = store.section(&dir.join(CHUNKS_BIN), Kind::CHUNKS, 4)?;
     for (name, value) in
         [("document", (|c| c.document) as fn(&ChunkRef) -> u32), ("start", |c| c.start_byte), ("end", |c| c.end_byte)]
@@ -194,7 +207,7 @@ pub fn copy(
     let mut vectors: Option<FlatWriter> = None;
     for (semantic, numbers) in parts {
         let Some(semantic) = semantic else { continue };
-        let flat = semantic.vectors.flat();
+        let flat = semantic.vectors.flat()?;
         let Some(meta) = &semantic.meta else {
             let what = "a shard has embeddings but no description of them, as early versions wrote it";
             return Err(Error::invalid_hint(what, "build the index again"));

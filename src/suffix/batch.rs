@@ -4,12 +4,13 @@
 //! advances in lock step, one stage at a time, each stage asking for the lines that the next one needs, so that the processor works
 //! on as many misses as it has fill buffers for.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::Token;
 use super::kernel::{Kernel, Task, dispatch};
 use super::layout::{BLOCK, SuffixView};
-use super::search::{Longest, Query, descend};
+use super::search::{Longest, Query, compare, descend};
 
 /// Queries in flight: enough to cover the latency of memory, few enough that their lines stay in the first-level cache.
 const GROUP: usize = 24;
@@ -37,17 +38,18 @@ impl<T: Token> SuffixView<'_, T> {
     fn intervals_with<K: Kernel>(&self, queries: &[&[T]]) -> Vec<Range<usize>> {
         let mut out = Vec::with_capacity(queries.len());
         for group in queries.chunks(GROUP) {
-            let located = self.locate::<K>(group);
+            let located = self.locate::<K>(group, true);
             for (i, query) in group.iter().enumerate() {
                 let (q, low, high) = (&located.queries[i], located.low[i], located.high[i]);
                 out.push(if query.is_empty() {
                     0..self.ranks()
                 } else if self.has_separator(query) {
                     0..0
-                } else if low == high && low > 0 {
-                    self.verify_in::<K>(q, low - 1, located.slot[i] as usize)
+                } else if low == high {
+                    // No block's first suffix begins with the query: the interval is inside one block.
+                    low.checked_sub(1).map_or(0..0, |b| self.verify_in::<K>(q, b, located.slot[i] as usize))
                 } else {
-                    self.interval_between::<K>(q, low, high)
+                    self.interval_spanning::<K>(q, low, high)
                 });
             }
         }
@@ -82,16 +84,13 @@ impl<T: Token> SuffixView<'_, T> {
             for (i, slot) in group[..n].iter_mut().enumerate() {
                 *slot = &text[at + i..ends[at + i]];
             }
-            let located = self.locate::<K>(&group[..n]);
+            let located = self.locate::<K>(&group[..n], false);
             for i in 0..n {
-                let (q, low) = (&located.queries[i], located.low[i]);
-                let high = if q.bits <= 64 { low } else { located.high[i] };
+                let (q, next) = (&located.queries[i], located.low[i]);
                 out.push(if q.tokens.is_empty() {
                     Longest::default()
-                } else if low == high {
-                    self.longest_before::<K>(q, low, located.slot[i] as usize)
                 } else {
-                    self.longest_between::<K>(q, low, high)
+                    self.longest_before::<K>(q, next, located.slot[i] as usize)
                 });
             }
             at += n;
@@ -99,9 +98,10 @@ impl<T: Token> SuffixView<'_, T> {
         out
     }
 
-    /// Takes a group of queries down the top level and into the block before the first one that is not below them.
+    /// Takes a group of queries down the top level and into the block before the first one that is not below them: `low` is that
+    /// first one and, with `ends`, `high` the first one beyond those whose first suffix begins with the query.
     #[inline(always)]
-    fn locate<'q, K: Kernel>(&self, group: &[&'q [T]]) -> Located<'q, T> {
+    fn locate<'q, K: Kernel>(&self, group: &[&'q [T]], ends: bool) -> Located<'q, T> {
         let n = group.len();
         let mut l = Located {
             queries: [Query { tokens: &[], bits: 0, prefix: [0; 4] }; GROUP],
@@ -133,6 +133,10 @@ impl<T: Token> SuffixView<'_, T> {
         for i in 0..n {
             let q = &l.queries[i];
             (l.low[i], l.high[i]) = self.blocks_in((l.low[i], l.high[i]), q.low(), q.high());
+        }
+        self.narrow(&mut l, n, ends);
+        for i in 0..n {
+            let q = &l.queries[i];
             let Some(b) = l.low[i].checked_sub(1) else { continue };
             let slot = descend::<K>(self.branches(b), self.block_len(b), &q.prefix);
             l.slot[i] = slot as u8;
@@ -143,6 +147,73 @@ impl<T: Token> SuffixView<'_, T> {
             self.prefetch_stream(self.position(b * BLOCK + l.slot[i] as usize));
         }
         l
+    }
+}
+
+impl<T: Token> SuffixView<'_, T> {
+    /// Where several blocks have the key of a query that is longer than a key, bisects them by their first suffixes, all queries'
+    /// searches in step: for the first that is not less than the query and, with `ends`, for the first that is greater.
+    #[inline(always)]
+    fn narrow(&self, l: &mut Located<T>, n: usize, ends: bool) {
+        let mut open = [Bisection::default(); 2 * GROUP];
+        let mut m = 0;
+        for i in 0..n {
+            if l.queries[i].bits > 64 && l.low[i] < l.high[i] {
+                let search = Bisection { query: i, upper: false, from: l.low[i], to: l.high[i], at: 0 };
+                open[m] = search;
+                m += 1;
+                if ends {
+                    open[m] = Bisection { upper: true, ..search };
+                    m += 1;
+                }
+            }
+        }
+        while m > 0 {
+            for search in &open[..m] {
+                self.prefetch_position(search.middle() * BLOCK);
+            }
+            for search in &mut open[..m] {
+                search.at = self.position(search.middle() * BLOCK);
+                self.prefetch_stream(search.at);
+            }
+            let mut j = 0;
+            while j < m {
+                let search = &mut open[j];
+                let suffix = self.tokens.get(search.at..).unwrap_or_default();
+                let order = compare(suffix, l.queries[search.query].tokens);
+                let middle = search.middle();
+                if order == Ordering::Less || search.upper && order == Ordering::Equal {
+                    search.from = middle + 1;
+                } else {
+                    search.to = middle;
+                }
+                if search.from < search.to {
+                    j += 1;
+                    continue;
+                }
+                let end = if search.upper { &mut l.high } else { &mut l.low };
+                end[search.query] = search.from;
+                m -= 1;
+                open[j] = open[m];
+            }
+        }
+    }
+}
+
+/// One end of a query's interval, looked for among the first suffixes of blocks `from..to`.
+#[derive(Clone, Copy, Default)]
+struct Bisection {
+    query: usize,
+    upper: bool,
+    from: usize,
+    to: usize,
+    /// Where in the stream the middle block's first suffix begins.
+    at: usize,
+}
+
+impl Bisection {
+    fn middle(&self) -> usize {
+        self.from + (self.to - self.from) / 2
     }
 }
 

@@ -57,6 +57,27 @@ pub fn common(a: &Prefix, b: &Prefix) -> u32 {
     256
 }
 
+/// The branch byte of `b` after `a`: the number of leading bits they share, at most 255. A sequence that ends is padded with zeros.
+#[inline(always)]
+pub fn shared<T: Token>(a: &[T], b: &[T], token_bits: u32) -> u8 {
+    // Enough tokens for 256 bits, compared as they lie in memory: eight bytes at a time.
+    let words = (256u32.div_ceil(token_bits) as usize * T::BYTES).div_ceil(8);
+    let (x, y): (&[u8], &[u8]) = (bytemuck::cast_slice(a), bytemuck::cast_slice(b));
+    if x.len() >= 8 * words && y.len() >= 8 * words {
+        for (i, (x, y)) in x.chunks_exact(8).zip(y.chunks_exact(8)).take(words).enumerate() {
+            let word = |s: &[u8]| u64::from_le_bytes(s.try_into().expect("8 bytes"));
+            let differ = word(x) ^ word(y);
+            if differ != 0 {
+                let at = (8 * i + differ.trailing_zeros() as usize / 8) / T::BYTES;
+                let inside = (a[at].id() ^ b[at].id()) << (32 - token_bits);
+                return (at as u32 * token_bits + inside.leading_zeros()).min(255) as u8;
+            }
+        }
+        return 255;
+    }
+    common(&pack(a, token_bits), &pack(b, token_bits)).min(255) as u8
+}
+
 /// Number of leading tokens two sequences share.
 #[inline(always)]
 pub fn common_tokens<T: Token>(a: &[T], b: &[T]) -> usize {
@@ -72,4 +93,33 @@ pub fn common_tokens<T: Token>(a: &[T], b: &[T]) -> usize {
         i += 1;
     }
     i
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn agree<T: Token>(a: &[u32], b: &[u32], sep: u32) {
+        let bits = token_bits(sep);
+        let of = |ids: &[u32]| ids.iter().map(|&id| T::from_id(id.min(sep))).collect::<Vec<T>>();
+        let (a, b) = (of(a), of(b));
+        assert_eq!(u32::from(shared(&a, &b, bits)), common(&pack(&a, bits), &pack(&b, bits)).min(255), "{a:?} {b:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn shared_bits_are_those_of_the_packed_prefixes(
+            start in prop::collection::vec(any::<u32>(), 0..40),
+            a in prop::collection::vec(0u32..300, 0..40),
+            b in prop::collection::vec(0u32..300, 0..40),
+        ) {
+            let (a, b) = ([start.clone(), a].concat(), [start, b].concat());
+            agree::<u8>(&a, &b, 255);
+            agree::<u16>(&a, &b, 50_257);
+            agree::<u16>(&a, &b, 255);
+            agree::<u16>(&a, &b, u16::MAX as u32);
+            agree::<u32>(&a, &b, 100_000);
+        }
+    }
 }

@@ -30,7 +30,7 @@
 //! | [`CompactIndex::count`] of n tokens | 2 (n − 1) |
 //! | [`CompactIndex::locate`], an occurrence | [`LOCATE_STEP`] / 2 on average, less than [`LOCATE_STEP`] at most |
 //! | [`CompactIndex::extract`] of k tokens | k, plus less than [`EXTRACT_STEP`] |
-//! | [`CompactIndex::next_tokens`] | 2 a distinct next token at most |
+//! | [`CompactIndex::followers`] | 2 a distinct next token at most |
 //! | [`CompactIndex::longest_matches`] | 2 a token for each place where a match ends, times the logarithm of its length |
 //!
 //! # Bytes
@@ -107,50 +107,34 @@ impl<'a> CompactIndex<'a> {
     /// # Errors
     /// [`Error::Invalid`] when the bytes are not such an index, are cut short, or do not start at a multiple of 8.
     pub fn open(bytes: &'a [u8]) -> Result<Self> {
-        let bad = |what: &str| Error::invalid(format!("not a compact index: {what}"));
-        let mut rest = bytes;
-        let header: &[u64] = section(&mut rest, HEADER_WORDS).ok_or_else(|| bad("the header is cut short"))?;
-        let at = |i: usize| header.get(i).copied().unwrap_or(0) as usize;
-        if header.first() != Some(&VERSION) {
-            return Err(bad("unknown version"));
+        Ok(Self::from_checked(bytes, &Plan::check(bytes)?))
+    }
+
+    /// The index in `bytes`, which `plan` has checked; costs the cutting of a dozen slices. Other bytes give an index that answers
+    /// nonsense.
+    pub fn from_checked(bytes: &'a [u8], plan: &Plan) -> Self {
+        let [ids, before, codes, lengths, starts, by_depth, depth_begin, levels, blocks, marks, samples, inverse] =
+            &plan.sections;
+        let wavelet = Wavelet {
+            blocks: cut(bytes, blocks),
+            levels: cut(bytes, levels),
+            codes: cut(bytes, codes),
+            lengths: cut(bytes, lengths),
+            starts: cut(bytes, starts),
+            by_depth: cut(bytes, by_depth),
+            depth_begin: cut(bytes, depth_begin),
+        };
+        Self {
+            tokens: plan.tokens,
+            separator: plan.separator,
+            primary: plan.primary,
+            ids: cut(bytes, ids),
+            before: cut(bytes, before),
+            wavelet,
+            marks: cut(bytes, marks),
+            samples: cut(bytes, samples),
+            inverse: cut(bytes, inverse),
         }
-        if at(5) != LOCATE_STEP || at(6) != EXTRACT_STEP {
-            return Err(bad("unknown sampling steps"));
-        }
-        let (tokens, sigma, levels) = (at(1), at(2), at(4));
-        let cut = || bad("a section is cut short");
-        let ids: &[u32] = section(&mut rest, sigma).ok_or_else(cut)?;
-        let before: &[u32] = section(&mut rest, sigma.saturating_add(1)).ok_or_else(cut)?;
-        let codes: &[u32] = section(&mut rest, sigma).ok_or_else(cut)?;
-        let lengths: &[u32] = section(&mut rest, sigma).ok_or_else(cut)?;
-        let starts: &[u32] = section(&mut rest, sigma).ok_or_else(cut)?;
-        let by_depth: &[u32] = section(&mut rest, sigma).ok_or_else(cut)?;
-        let depth_begin: &[u32] = section(&mut rest, at(12)).ok_or_else(cut)?;
-        let levels: &[Level] = section(&mut rest, levels).ok_or_else(cut)?;
-        let blocks: &[Block] = section(&mut rest, at(8)).ok_or_else(cut)?;
-        let marks: &[Block] = section(&mut rest, at(9)).ok_or_else(cut)?;
-        let samples: &[u32] = section(&mut rest, at(10)).ok_or_else(cut)?;
-        let inverse: &[u32] = section(&mut rest, at(11)).ok_or_else(cut)?;
-        let ascending = |values: &[u32]| values.windows(2).all(|pair| pair[0] <= pair[1]);
-        let separator = u32::try_from(at(3)).map_err(|_| bad("the separator is no token id"))?;
-        let sound = rest.is_empty()
-            && tokens < u32::MAX as usize
-            && at(7) <= tokens
-            && ascending(ids)
-            && ids.last().is_none_or(|&id| id == separator)
-            && ascending(before)
-            && before.last().is_some_and(|&sum| sum as usize == tokens)
-            && ascending(depth_begin)
-            && levels.len() <= codes::MAX_LENGTH
-            && lengths.iter().all(|&l| l as usize <= levels.len())
-            && by_depth.iter().all(|&s| (s as usize) < sigma)
-            && marks.len() == wavelet::blocks_for(tokens + 1)
-            && inverse.len() == tokens.div_ceil(EXTRACT_STEP);
-        if !sound {
-            return Err(bad("its tables contradict each other"));
-        }
-        let wavelet = Wavelet { blocks, levels, codes, lengths, starts, by_depth, depth_begin };
-        Ok(Self { tokens, separator, primary: at(7), ids, before, wavelet, marks, samples, inverse })
     }
 
     /// Tokens of the stream, separators included.
@@ -175,12 +159,12 @@ impl<'a> CompactIndex<'a> {
         if ngram.is_empty() {
             return self.stream_len() - self.documents();
         }
-        let rows = self.interval(ngram);
+        let rows = self.rows(ngram);
         rows.end - rows.start
     }
 
     /// The rows of an n-gram, one an occurrence (empty if there is none).
-    pub fn interval(&self, ngram: &[u32]) -> Range<u64> {
+    pub fn rows(&self, ngram: &[u32]) -> Range<u64> {
         match self.extend(self.all(), ngram) {
             (length, rows) if length == ngram.len() => rows,
             _ => 0..0,
@@ -258,7 +242,7 @@ impl<'a> CompactIndex<'a> {
 
     /// The tokens that follow the n-gram whose rows are given, in token order, with exact counts. The separator stands for the end of a
     /// document; after the empty n-gram it is left out.
-    pub fn next_tokens(&self, rows: Range<u64>) -> Vec<Next> {
+    pub fn followers(&self, rows: Range<u64>) -> Vec<Next> {
         let empty = rows == self.all();
         let (start, end) = (self.before_row(rows.start as usize), self.before_row(rows.end as usize));
         let mut found = Vec::new();
@@ -298,7 +282,7 @@ impl<'a> CompactIndex<'a> {
         if ngram.is_empty() {
             return Vec::new();
         }
-        let rows = self.interval(ngram);
+        let rows = self.rows(ngram);
         let mut found: Vec<u64> = rows.take(limit).map(|row| self.locate(row, ngram.len())).collect();
         found.sort_unstable();
         found
@@ -353,13 +337,98 @@ impl<'a> CompactIndex<'a> {
     }
 }
 
-/// Takes `length` values and their padding off the front of `rest`.
-fn section<'a, P: bytemuck::AnyBitPattern>(rest: &mut &'a [u8], length: usize) -> Option<&'a [P]> {
-    let bytes = length.checked_mul(size_of::<P>())?;
-    let padded = bytes.checked_next_multiple_of(64)?;
-    let (taken, after) = rest.split_at_checked(padded)?;
-    *rest = after;
-    bytemuck::try_cast_slice(&taken[..bytes]).ok()
+/// Where the parts of an index lie in its bytes, checked once by [`Plan::check`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    tokens: usize,
+    separator: u32,
+    primary: usize,
+    /// Byte ranges, in the order of the file.
+    sections: [Range<usize>; SECTIONS],
+}
+
+/// Sections behind the header.
+const SECTIONS: usize = 12;
+
+impl Plan {
+    /// Reads and checks the header, the sizes of all sections and the symbol tables of `bytes`.
+    ///
+    /// # Errors
+    /// Those of [`CompactIndex::open`].
+    pub fn check(bytes: &[u8]) -> Result<Plan> {
+        let bad = |what: &str| Error::invalid(format!("not a compact index: {what}"));
+        let header: &[u64] = cut(bytes, &(0..HEADER_WORDS * 8));
+        let at = |i: usize| header.get(i).copied().unwrap_or(0) as usize;
+        match header.first() {
+            None => return Err(bad("the header is cut short, or the bytes are not aligned")),
+            Some(&VERSION) => {}
+            Some(_) => return Err(bad("unknown version")),
+        }
+        if at(5) != LOCATE_STEP || at(6) != EXTRACT_STEP {
+            return Err(bad("unknown sampling steps"));
+        }
+        let (tokens, sigma) = (at(1), at(2));
+        let sizes: [(usize, usize); SECTIONS] = [
+            (sigma, 4),
+            (sigma.saturating_add(1), 4),
+            (sigma, 4),
+            (sigma, 4),
+            (sigma, 4),
+            (sigma, 4),
+            (at(12), 4),
+            (at(4), size_of::<Level>()),
+            (at(8), size_of::<Block>()),
+            (at(9), size_of::<Block>()),
+            (at(10), 4),
+            (at(11), 4),
+        ];
+        let mut sections: [Range<usize>; SECTIONS] = std::array::from_fn(|_| 0..0);
+        let mut start = HEADER_WORDS * 8;
+        for (section, (length, size)) in sections.iter_mut().zip(sizes) {
+            let end = length.checked_mul(size).and_then(|n| start.checked_add(n));
+            let padded = end.and_then(|e| e.checked_next_multiple_of(64)).filter(|&p| p <= bytes.len());
+            let (Some(end), Some(padded)) = (end, padded) else { return Err(bad("a section is cut short")) };
+            *section = start..end;
+            start = padded;
+        }
+        let separator = u32::try_from(at(3)).map_err(|_| bad("the separator is no token id"))?;
+        let plan = Plan { tokens, separator, primary: at(7), sections };
+        let index = CompactIndex::from_checked(bytes, &plan);
+        let ascending = |values: &[u32]| values.windows(2).all(|pair| pair[0] <= pair[1]);
+        let wavelet = &index.wavelet;
+        let sound = start == bytes.len()
+            && tokens < u32::MAX as usize
+            && plan.primary <= tokens
+            && ascending(index.ids)
+            && index.ids.last().is_none_or(|&id| id == separator)
+            && ascending(index.before)
+            && index.before.last().is_some_and(|&sum| sum as usize == tokens)
+            && ascending(wavelet.depth_begin)
+            && wavelet.levels.len() <= codes::MAX_LENGTH
+            && wavelet.lengths.iter().all(|&l| l as usize <= wavelet.levels.len())
+            && wavelet.by_depth.iter().all(|&s| (s as usize) < sigma)
+            && index.marks.len() == wavelet::blocks_for(tokens + 1)
+            && index.inverse.len() == tokens.div_ceil(EXTRACT_STEP);
+        if !sound {
+            return Err(bad("its tables contradict each other"));
+        }
+        Ok(plan)
+    }
+
+    /// Tokens of the stream, separators included.
+    pub fn stream_len(&self) -> u64 {
+        self.tokens as u64
+    }
+
+    /// The separator.
+    pub fn separator(&self) -> u32 {
+        self.separator
+    }
+}
+
+/// A part of the bytes as values; nothing where it is cut short or not aligned.
+fn cut<'a, P: bytemuck::AnyBitPattern>(bytes: &'a [u8], range: &Range<usize>) -> &'a [P] {
+    bytes.get(range.clone()).and_then(|part| bytemuck::try_cast_slice(part).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl TokenIndex for CompactIndex<'_> {
             // The rows whose context ends in a token that is no separator stand before those that do.
             return 1..1 + self.count(&[]) as usize;
         }
-        let rows = CompactIndex::interval(self, query);
+        let rows = self.rows(query);
         rows.start as usize..rows.end as usize
     }
 
@@ -135,7 +135,7 @@ impl TokenIndex for CompactIndex<'_> {
 
     fn next_tokens(&self, ranks: Range<usize>, n: usize) -> Vec<Next> {
         let rows = if n == 0 { self.all() } else { ranks.start as u64..ranks.end as u64 };
-        CompactIndex::next_tokens(self, rows)
+        self.followers(rows)
     }
 
     fn read(&self, positions: Range<usize>) -> Cow<'_, [u32]> {

@@ -149,38 +149,44 @@ pub fn write<T: Token>(
 
 /// The bytes of the groups of some ranks, and each group's first key.
 fn encode_groups<T: Token>(tokens: &[T], ranks: &[u32], before: Option<u32>, meta: &SuffixMeta) -> (Vec<u8>, Vec<u64>) {
+    // Far enough that a miss of the stream is over when its suffix is compared.
     const AHEAD: usize = 24;
     let width = meta.group_bytes();
-    let p = meta.pointer_bits as usize;
+    let p = meta.pointer_bits;
     let mut bytes = vec![0u8; ranks.len().div_ceil(GROUP) * width];
     let mut firsts = Vec::with_capacity(ranks.len() / GROUP + 1);
-    let pack = |at: u32| bits::pack(&tokens[at as usize..], meta.token_bits);
-    let mut previous = before.map(pack);
-    for (i, &at) in ranks.iter().enumerate() {
-        if let Some(&next) = ranks.get(i + AHEAD) {
-            prefetch(tokens, next as usize);
+    let suffix = |at: u32| &tokens[at as usize..];
+    let ranks_after = ranks.get(AHEAD..).unwrap_or_default();
+    let mut previous: Option<&[T]> = before.map(suffix);
+    for (number, (group, ranks)) in bytes.chunks_exact_mut(width).zip(ranks.chunks(GROUP)).enumerate() {
+        let (keys, rest) = group.split_at_mut(KEYS);
+        let (branches, positions) = rest.split_at_mut(GROUP);
+        keys.fill(u8::MAX);
+        for (key, &at) in keys.chunks_exact_mut(8).zip(ranks.iter().step_by(BLOCK)) {
+            key.copy_from_slice(&bits::pack(suffix(at), meta.token_bits)[0].to_le_bytes());
         }
-        let prefix = pack(at);
-        let group = &mut bytes[i / GROUP * width..][..width];
-        let slot = i % GROUP;
-        if slot == 0 {
-            firsts.push(prefix[0]);
-            group[..KEYS].fill(u8::MAX);
-        }
-        if slot.is_multiple_of(BLOCK) {
-            group[slot / BLOCK * 8..][..8].copy_from_slice(&prefix[0].to_le_bytes());
-        }
-        group[KEYS + slot] = previous.map_or(0, |q| bits::common(&q, &prefix).min(255) as u8);
-        let from = slot * p;
-        let mut value = (at as u64) << (from & 7);
-        for b in &mut group[KEYS + GROUP + (from >> 3)..] {
-            if value == 0 {
-                break;
+        firsts.push(u64::from_le_bytes(keys[..8].try_into().expect("8 bytes")));
+        // Positions go through a register, four bytes out at a time.
+        let (mut held, mut filled, mut out) = (0u64, 0u32, 0usize);
+        for (slot, (branch, &at)) in branches.iter_mut().zip(ranks).enumerate() {
+            if let Some(&next) = ranks_after.get(number * GROUP + slot) {
+                prefetch(tokens, next as usize);
+                prefetch(tokens, next as usize + 12);
             }
-            *b |= value as u8;
-            value >>= 8;
+            let here = suffix(at);
+            *branch = previous.map_or(0, |there| bits::shared(there, here, meta.token_bits));
+            previous = Some(here);
+            held |= (at as u64) << filled;
+            filled += p;
+            if filled >= 32 {
+                positions[out..out + 4].copy_from_slice(&(held as u32).to_le_bytes());
+                (held, filled, out) = (held >> 32, filled - 32, out + 4);
+            }
         }
-        previous = Some(prefix);
+        for byte in &mut positions[out..] {
+            *byte = held as u8;
+            held >>= 8;
+        }
     }
     (bytes, firsts)
 }

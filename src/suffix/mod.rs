@@ -12,6 +12,7 @@
 //! - `kernel`: their inner loops, one form an instruction set.
 //! - [`index`]: what every layout answers.
 //! - [`compact`]: another layout, an FM-index that needs no stream and a third of the space, at some microseconds a query.
+//! - [`pointers`]: the layout of infini-gram's indexes, read only.
 //!
 //! # Structure
 //!
@@ -41,9 +42,10 @@ pub mod distribution;
 pub mod index;
 mod kernel;
 pub mod layout;
+pub mod pointers;
 pub mod search;
 pub mod sort;
-mod verify;
+pub mod verify;
 
 pub use index::TokenIndex;
 pub use layout::SuffixView;

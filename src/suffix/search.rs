@@ -99,6 +99,17 @@ pub(super) fn run_start<K: Kernel>(branches: &[u8; BLOCK], from: usize, limit: u
     from.saturating_sub(rest.leading_zeros() as usize)
 }
 
+/// How a suffix compares with a query; `Equal` when it begins with it.
+#[inline(always)]
+pub(super) fn compare<T: Token>(suffix: &[T], query: &[T]) -> Ordering {
+    let n = bits::common_tokens(suffix, query);
+    match (suffix.get(n), query.get(n)) {
+        (_, None) => Ordering::Equal,
+        (None, Some(_)) => Ordering::Less,
+        (Some(a), Some(b)) => a.cmp(b),
+    }
+}
+
 /// A longest match: how many tokens of the query occur, and a rank where they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Longest {
@@ -136,8 +147,7 @@ impl<'a, T: Token> SuffixView<'a, T> {
     #[inline(always)]
     pub(super) fn interval_between<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize) -> Range<usize> {
         if q.bits <= 64 && low < high {
-            // The first suffixes of blocks low..high begin with the query.
-            return self.extend_left::<K>(low, q.bits)..self.extend_right::<K>(high - 1, 0, q.bits);
+            return self.interval_spanning::<K>(q, low, high);
         }
         if low == high {
             // No block's first suffix begins with the query: the interval is inside one block.
@@ -190,45 +200,31 @@ impl<'a, T: Token> SuffixView<'a, T> {
     fn interval_among<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize) -> Range<usize> {
         let first = self.partition(low..high, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less);
         let last = self.partition(first..high, |b| self.order(b * BLOCK, q.tokens) != Ordering::Greater);
-        let start = if first == 0 {
-            0
-        } else if q.bits <= 255 && first < last {
-            self.extend_left::<K>(first, q.bits)
-        } else {
-            let inside = self.interval_in::<K>(q, first - 1);
-            if !inside.is_empty() {
-                inside.start
-            } else if first < last {
-                first * BLOCK
-            } else {
-                return inside;
-            }
-        };
-        let end = if first == last {
+        if first == last {
             // Nothing begins with the query but inside block first - 1.
-            if first == 0 {
-                return 0..0;
-            }
-            return self.interval_in::<K>(q, first - 1);
-        } else if q.bits <= 255 {
-            self.extend_right::<K>(last - 1, 0, q.bits)
-        } else {
-            let from = (last - 1) * BLOCK;
-            let to = self.extend_right::<K>(last - 1, 0, 255);
-            self.partition(from..to, |r| self.order(r, q.tokens) != Ordering::Greater)
+            return first.checked_sub(1).map_or(0..0, |b| self.interval_in::<K>(q, b));
+        }
+        self.interval_spanning::<K>(q, first, last)
+    }
+
+    /// The interval when the first suffixes of blocks `first..last`, one at least, are all those that begin with the query.
+    #[inline(always)]
+    pub(super) fn interval_spanning<K: Kernel>(&self, q: &Query<T>, first: usize, last: usize) -> Range<usize> {
+        if q.bits <= 255 {
+            return self.extend_left::<K>(first, q.bits)..self.extend_right::<K>(last - 1, 0, q.bits);
+        }
+        let start = match first.checked_sub(1).map(|b| self.interval_in::<K>(q, b)) {
+            Some(inside) if !inside.is_empty() => inside.start,
+            _ => first * BLOCK,
         };
-        start..end
+        let from = (last - 1) * BLOCK;
+        let to = self.extend_right::<K>(last - 1, 0, 255);
+        start..self.partition(from..to, |r| self.order(r, q.tokens) != Ordering::Greater)
     }
 
     /// How the suffix at `rank` compares with `query`; `Equal` when it begins with it.
     pub(super) fn order(&self, rank: usize, query: &[T]) -> Ordering {
-        let suffix = self.suffix(rank);
-        let n = bits::common_tokens(suffix, query);
-        match (suffix.get(n), query.get(n)) {
-            (_, None) => Ordering::Equal,
-            (None, Some(_)) => Ordering::Less,
-            (Some(a), Some(b)) => a.cmp(b),
-        }
+        compare(self.suffix(rank), query)
     }
 
     fn bisect(&self, query: &[T], ranks: Range<usize>) -> Range<usize> {

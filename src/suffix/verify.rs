@@ -5,8 +5,11 @@
 
 use std::io::Write;
 
-use super::Token;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::layout::{self, SuffixView};
+use super::{Token, TokenIndex};
 use crate::error::{Error, Result};
 
 /// Compares what is written with what should be.
@@ -93,6 +96,39 @@ impl<T: Token> SuffixView<'_, T> {
             None => Ok(()),
         }
     }
+}
+
+/// Checks a sample of a token index whatever its layout: n-grams of seeded places of the stream, of one to eight tokens, must be found, and
+/// be what stands at every place they are found at (at most 64 are looked at) and at their own if all are.
+///
+/// Cost: a few thousand searches. It does not prove the order of all suffixes, as [`SuffixView::verify`] does for the fast layout.
+///
+/// # Errors
+/// The first n-gram that is not found or stands elsewhere.
+pub fn sampled<V: TokenIndex>(index: V, stream: usize, separator: u32) -> Result<()> {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    for _ in 0..if stream == 0 { 0 } else { 2000 } {
+        let at = rng.random_range(0..stream);
+        let window = index.read(at..(at + rng.random_range(1..=8)).min(stream));
+        let whole = window.iter().position(|t| t.id() == separator).unwrap_or(window.len());
+        let ngram = &window[..whole];
+        if ngram.is_empty() {
+            continue;
+        }
+        let wrong = |what: String| Err(Error::invalid(format!("the {whole} tokens at position {at}: {what}")));
+        let found = index.interval(ngram);
+        if found.is_empty() {
+            return wrong("they are not found".into());
+        }
+        let places: Vec<usize> = found.clone().take(64).map(|rank| index.place(rank, whole)).collect();
+        if let Some(place) = places.iter().find(|&&p| *index.read(p..p + whole) != *ngram) {
+            return wrong(format!("they are found at {place}, where others stand"));
+        }
+        if found.len() <= 64 && !places.contains(&at) {
+            return wrong("they are not found in their own place".into());
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -310,8 +310,8 @@ impl IdTokenizer for BytePairTokenizer {
         self.tokens.get(id).map(<[u8]>::to_vec)
     }
 
-    fn text_bytes(&self, id: u32) -> Option<usize> {
-        self.tokens.get(id).map(<[u8]>::len)
+    fn text_ends(&self) -> Option<&[u32]> {
+        Some(&self.tokens.ends)
     }
 
     /// Special ids are counted: a query from elsewhere may name them.
@@ -338,8 +338,8 @@ impl IdTokenizer for NamedBpe {
         self.tokenizer().ok()?.token_bytes(id)
     }
 
-    fn text_bytes(&self, id: u32) -> Option<usize> {
-        self.tokenizer().ok()?.text_bytes(id)
+    fn text_ends(&self) -> Option<&[u32]> {
+        self.tokenizer().ok()?.text_ends()
     }
 
     fn vocab(&self) -> u32 {

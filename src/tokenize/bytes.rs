@@ -9,6 +9,17 @@ use crate::error::Result;
 /// The rule hashed into the spec.
 pub(super) const RULE: &str = "priorart bytes 1";
 
+/// One byte a token.
+static ENDS: [u32; 256] = {
+    let mut ends = [0; 256];
+    let mut id = 0;
+    while id < 256 {
+        ends[id] = id as u32 + 1;
+        id += 1;
+    }
+    ends
+};
+
 /// See the module's documentation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BytesTokenizer;
@@ -34,8 +45,8 @@ impl IdTokenizer for BytesTokenizer {
         u8::try_from(id).ok().map(|byte| vec![byte])
     }
 
-    fn text_bytes(&self, id: u32) -> Option<usize> {
-        (id < 256).then_some(1)
+    fn text_ends(&self) -> Option<&[u32]> {
+        Some(&ENDS)
     }
 
     fn vocab(&self) -> u32 {

@@ -8,6 +8,7 @@
 //! | `words` | [`words`] | open | no | normalised Unicode words |
 //! | `bytes` | [`bytes`] | closed, 256 | yes | bytes |
 //! | `gpt2`, `cl100k`, `o200k` | [`bpe`] | closed | yes | byte-level BPE tokens |
+//! | `ids` | [`ids`] | closed | – | token ids in decimal, for streams without a tokenizer |
 //! | `file` | `file` | closed | if its model is byte-level | what the `tokenizer.json` says |
 //!
 //! Invariants, for every tokenizer: `encode` and `encode_spans` give the same ids; a span is a valid slice of the original text
@@ -22,17 +23,19 @@ mod align;
 pub mod bpe;
 pub mod bytes;
 pub mod file;
+pub mod ids;
 pub mod words;
 
 pub use bpe::NamedBpe;
 pub use bytes::BytesTokenizer;
 pub use file::FileTokenizer;
+pub use ids::IdsTokenizer;
 pub use words::WordsTokenizer;
 
 /// Identity of a tokenizer as the manifest records it. Two tokenizers with equal specs give equal tokens.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TokenizerSpec {
-    /// `words`, `bytes`, `gpt2`, `cl100k`, `o200k`, or `file` for a `tokenizer.json`.
+    /// `words`, `bytes`, `gpt2`, `cl100k`, `o200k`, `file` for a `tokenizer.json`, or `ids`.
     pub kind: String,
     /// sha256 of the vocabulary bytes (for `words`/`bytes`: of the rule's version string).
     pub sha256: String,
@@ -59,10 +62,9 @@ pub trait IdTokenizer: Send + Sync {
     fn encode_spans(&self, text: &str, ids: &mut Vec<u32>, spans: &mut Vec<ByteSpan>) -> Result<()>;
     /// The bytes a token stands for (lossless for byte-level BPE), or `None` for an unknown id.
     fn token_bytes(&self, id: u32) -> Option<Vec<u8>>;
-    /// Bytes of text a token stands for, of tokenizers whose tokens laid end to end are the text: positions in it can then be
-    /// added up instead of tokenizing again. `None` of others, and of an unknown id.
-    fn text_bytes(&self, id: u32) -> Option<usize> {
-        let _ = id;
+    /// Bytes of text that tokens stand for, of tokenizers whose tokens laid end to end are the text: positions in it can then be
+    /// added up instead of tokenizing again. Token `id` has `ends[id] - ends[id - 1]` of them, an unknown id none. `None` of others.
+    fn text_ends(&self) -> Option<&[u32]> {
         None
     }
     /// Number of ids.
@@ -149,6 +151,13 @@ impl Tokenizer {
         Ok(Tokenizer { spec, kind: TokenizerKind::Closed(Box::new(tokenizer)) })
     }
 
+    /// The tokenizer of a stream of ids below `vocab` whose own tokenizer is not at hand: texts are lists of ids.
+    pub fn ids(vocab: u32) -> Tokenizer {
+        let sha256 = sha256_hex(ids::RULE.as_bytes());
+        let spec = TokenizerSpec { kind: "ids".into(), sha256, vocab: Some(vocab), path: None };
+        Tokenizer { spec, kind: TokenizerKind::Closed(Box::new(IdsTokenizer { vocab })) }
+    }
+
     /// A tokenizer by name, or from a file when `name` is no known name: what a command-line option means.
     ///
     /// # Errors
@@ -172,10 +181,21 @@ impl Tokenizer {
             ("file", None) => {
                 return Err(Error::invalid("the index's tokenizer is a file, but its path is not recorded"));
             }
+            ("ids", _) => Self::ids(spec.vocab.unwrap_or(u32::MAX)),
             (kind, _) => Self::named(kind)?,
         };
         spec.check(&found.spec)?;
         Ok(found)
+    }
+
+    /// The original byte range of every token of `text`.
+    pub fn spans(&self, text: &str) -> Result<Vec<ByteSpan>> {
+        let mut spans = Vec::new();
+        match &self.kind {
+            TokenizerKind::Closed(t) => t.encode_spans(text, &mut Vec::new(), &mut spans)?,
+            TokenizerKind::Open(t) => t.terms(text, &mut |_, span| spans.push(span)),
+        }
+        Ok(spans)
     }
 }
 
@@ -201,6 +221,39 @@ impl std::fmt::Display for TokenizerSpec {
         }
         write!(f, " (sha256 {})", self.sha256.get(..12).unwrap_or(&self.sha256))
     }
+}
+
+/// The text that tokens make: their bytes laid end to end. A byte that is no part of a UTF-8 character becomes `?`, so that every token
+/// keeps its length; an id that is unknown has no bytes.
+pub fn detokenize(tokenizer: &dyn IdTokenizer, ids: &[u32]) -> String {
+    let mut bytes = Vec::with_capacity(ids.len() * 4);
+    for &id in ids {
+        bytes.extend(tokenizer.token_bytes(id).unwrap_or_default());
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(e) => {
+            let mut text = String::with_capacity(e.as_bytes().len());
+            for chunk in e.as_bytes().utf8_chunks() {
+                text.push_str(chunk.valid());
+                text.extend(chunk.invalid().iter().map(|_| '?'));
+            }
+            text
+        }
+    }
+}
+
+/// Where each token stands in the text that [`detokenize`] made of them, widened to whole characters.
+pub fn detokenized_spans(tokenizer: &dyn IdTokenizer, ids: &[u32], text: &str) -> Vec<ByteSpan> {
+    let mut at = 0;
+    let mut spans = Vec::with_capacity(ids.len());
+    for &id in ids {
+        let end = (at + tokenizer.token_bytes(id).map_or(0, |bytes| bytes.len())).min(text.len());
+        let (start, stop) = (floor_char_boundary(text, at), ceil_char_boundary(text, end));
+        spans.push(ByteSpan { start: start as u32, end: stop as u32 });
+        at = end;
+    }
+    spans
 }
 
 /// Refuses a text that spans cannot address.

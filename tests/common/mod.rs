@@ -1,6 +1,8 @@
 //! Running the built program as a user does: arguments in; exit code, standard output and standard error out.
 #![allow(dead_code)]
 
+pub mod embedded;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

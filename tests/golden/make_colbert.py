@@ -16,6 +16,7 @@ import sys
 
 import numpy as np
 import torch
+from seeded import splitmix64
 from transformers import BertConfig, BertModel
 
 WORDS = "the keeper of lamp counted seven green ledger ##s ##ed fog came in from shore and trimmed each wick before evening".split()
@@ -36,14 +37,6 @@ DOCUMENTS = [
     ["(", ")", "-"],
     ["each", "wick", "before", "the", "green", "ledger", "and"] * 3,
 ]
-
-
-def splitmix64(x):
-    mask = (1 << 64) - 1
-    x = (x + 0x9E3779B97F4A7C15) & mask
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
-    return x ^ (x >> 31)
 
 
 def names():

@@ -10,10 +10,11 @@ use priorart::corpus::{ReadOptions, discover};
 use priorart::index::build::{BuildOptions, build, publish, seed};
 use priorart::index::{IndexDir, Snapshot};
 use priorart::query::Ngram;
+use priorart::shard::Layout;
 use priorart::tokenize::Tokenizer;
 
-/// Builds an index in `dir`, one shard for each list of texts.
-pub fn index(dir: &Path, tokenizer: &str, parts: &[Vec<String>]) -> Snapshot {
+/// Builds an index in `dir`, one shard for each list of texts, in the layouts given in turn.
+pub fn index(dir: &Path, tokenizer: &str, parts: &[Vec<String>], layouts: &[Layout]) -> Snapshot {
     let tokenizer = Tokenizer::open(tokenizer).expect("a tokenizer");
     let home = dir.join("index");
     let index = IndexDir::create(&home, seed(&tokenizer)).expect("a new index");
@@ -26,7 +27,8 @@ pub fn index(dir: &Path, tokenizer: &str, parts: &[Vec<String>]) -> Snapshot {
             .collect();
         std::fs::write(&path, lines.join("\n")).expect("a written file");
         let files = discover(&[path.to_string_lossy().into_owned()]).expect("the file just written");
-        let options = BuildOptions { read: ReadOptions::default(), memory: 1 << 30, ..Default::default() };
+        let layout = layouts[number % layouts.len()];
+        let options = BuildOptions { read: ReadOptions::default(), memory: 1 << 30, layout, ..Default::default() };
         build(&index, &tokenizer, &files, &options, &mut |_| ()).expect("a build");
         publish(&index, &tokenizer, &files, &options, |_| ()).expect("a generation");
     }

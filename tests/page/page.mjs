@@ -117,12 +117,80 @@ const checks = {
     await accessible(page, "contamination");
     await page.getByRole("button", { name: /^Accept/ }).first().click();
     assert.equal(await page.locator("button.label[aria-pressed=true]").count(), 1);
-    await page.getByLabel("Label").selectOption("accepted");
+    await page.getByLabel("Label").selectOption("accept");
     await heading(page, /^1 of 2 findings/).waitFor();
-    const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "JSON", exact: true }).click()]);
-    assert.equal(JSON.parse(readFileSync(await file.path(), "utf8"))[0].label, "accepted");
+    const save = async (name) => {
+      const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name, exact: true }).click()]);
+      return [file.suggestedFilename(), readFileSync(await file.path(), "utf8")];
+    };
+    const [name, lines] = await save("JSON lines");
+    assert.equal(name, "contamination.jsonl");
+    const own = readFileSync(settings.report, "utf8").trim().split("\n").map((l) => JSON.parse(l));
+    const [first, ...others] = lines.trim().split("\n").map((l) => JSON.parse(l));
+    const { label, ...rest } = first;
+    assert.equal(others.length, 0);
+    assert.equal(label, "accept");
+    assert.deepEqual(rest, own.find((o) => o.document_id === rest.document_id), "a line of the report with its label");
+    const [, csv] = await save("CSV");
+    assert.match(csv, /^"label","level","score"/);
+    assert.match(csv, /\r\n"accept","dirty"/);
     await page.locator("input[type=file]").setInputFiles({ name: "x.jsonl", mimeType: "text/plain", buffer: Buffer.from('{"a":1}\nnot json\n') });
     await page.getByText("Line 2 is not JSON").waitFor();
+  },
+
+  async "one item is checked against every document"() {
+    const page = await open("#contamination");
+    await page.getByRole("button", { name: "One item, now" }).click();
+    await page.getByRole("textbox", { name: "Eval item" }).fill("Ilse bakes nine trays of twelve rolls and drops one tray on the stairs; how many rolls reach the shop window?");
+    await page.getByLabel("Protocols").selectOption("all");
+    await page.getByRole("button", { name: "Check", exact: true }).click();
+    await heading(page, "1 document with this item").waitFor();
+    assert.match(await page.getByRole("row", { name: /^priorart/ }).innerText(), /dirty/);
+    assert.equal(await page.getByRole("row").count(), 13, "twelve protocols and the head");
+    await accessible(page, "check");
+    const again = await open(new URL(page.url()).hash);
+    await heading(again, "1 document with this item").waitFor();
+    await again.getByRole("textbox", { name: "Eval item" }).fill("Which river did the surveyors fail to cross before the ice closed in around their boats?");
+    await again.getByRole("button", { name: "Check", exact: true }).click();
+    await again.getByText("Nothing found").waitFor();
+    assert.match(await shown(again), /documents of small, generation 1, were read in full/);
+    await again.getByRole("textbox", { name: "Eval item" }).fill('{"question": ');
+    await again.getByRole("button", { name: "Check", exact: true }).click();
+    await again.getByText(/The item is not JSON/).waitFor();
+  },
+
+  async "documents of short spans are fetched when they are chosen"() {
+    const places = ["the harbour", "the northern valley", "an old mill", "the market square", "the river bank", "a railway yard"];
+    const text = places.flatMap((place, i) => [0, 1, 2, 3, 4, 5].map((j) => `year ${1800 + 7 * i + j} the people of ${place}${j % 2 ? "" : " gladly"} qz`)).join(" ");
+    const page = await open(`#trace?min=5&text=${encodeURIComponent(text)}`);
+    const spans = page.locator(".hit[role=button]");
+    await spans.first().waitFor();
+    assert.equal(await spans.count(), 36);
+    // 25 of the 36 come with their documents: all six words long but for "an old mill" and the like.
+    const chosen = [];
+    for (let i = 0; i < 36; i++) {
+      await spans.nth(i).click();
+      await page.locator("article.card").first().waitFor();
+      chosen.push(await page.locator("article.card h3").first().innerText());
+      await spans.nth(i).click();
+    }
+    assert.deepEqual(chosen, places.flatMap((_, i) => Array(6).fill(`chronicle-${i}`)));
+  },
+
+  async "a link opens a document"() {
+    const page = await open("#search?q=the+quick+brown+fox");
+    await page.getByRole("button", { name: /^Open fox/ }).first().click();
+    await page.getByRole("dialog").locator("mark").waitFor();
+    const link = new URL(page.url()).hash;
+    assert.match(link, /open=/);
+    const again = await open(link);
+    await again.getByRole("dialog").locator("mark").waitFor();
+    assert.equal(await again.getByRole("dialog").getByRole("heading").innerText(), "fox");
+    assert.match(await again.getByRole("dialog").locator("mark").innerText(), /the quick brown fox/);
+    await again.keyboard.press("Escape");
+    await again.getByRole("dialog").waitFor({ state: "detached" });
+    assert.doesNotMatch(again.url(), /open=/);
+    await heading(again, /3 occurrences/).waitFor();
   },
 
   async "neighbours and novelty, or why not"() {
@@ -135,7 +203,18 @@ const checks = {
     }
     await page.locator("article.card").first().waitFor();
     assert.match(await page.locator("article.card").first().innerText(), /fox/);
+    assert.match(await shown(page), /misses nothing|recall/);
+    const alignment = page.locator("article.card").first().locator("details");
+    await alignment.locator("summary").click();
+    const rows = await alignment.getByRole("row").allInnerTexts();
+    assert.equal(rows.length, 8, "seven words and the head");
+    assert.ok(rows.some((r) => /^fox\s+fox\s+0\.\d\d/.test(r)), rows.join("|"));
+    assert.ok(rows.some((r) => /^leaps\s+jumps/.test(r)), rows.join("|"));
+    assert.ok((await page.locator("article.card").first().locator(".met").count()) > 1);
     await accessible(page, "neighbours");
+    const again = await open(`${new URL(page.url()).hash}&k=3&path=corpus`);
+    await heading(again, /^3 nearest passages/).waitFor();
+    if (settings.screenshots) await page.screenshot({ path: `${settings.screenshots}/neighbours.png`, fullPage: true });
     const long = "The water of the river was cold in the early morning, and the men who had to cross it waited on the bank until the sun stood high enough to warm them a little.";
     await page.goto(`${base}/#novelty?text=${encodeURIComponent(long)}`);
     await page.locator("svg.chart").first().waitFor({ timeout: 60000 });
@@ -191,6 +270,23 @@ const checks = {
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
     assert.equal(await focused(), "Open", "focus comes back");
+    // The other views: reached, filled and sent without a mouse.
+    await page.goto(base);
+    await tabTo(/^Search$/);
+    await page.keyboard.press("Enter");
+    await heading(page, "How often, and where?").waitFor();
+    await tabTo(/^INPUT$/);
+    await page.keyboard.type("quick brown");
+    await page.keyboard.press("Enter");
+    await heading(page, /3 occurrences/).waitFor();
+    await page.goto(`${base}/#contamination`);
+    await tabTo(/^One item, now$/);
+    await page.keyboard.press("Enter");
+    await tabTo(/^TEXTAREA$/);
+    await page.keyboard.insertText("How many rolls reach the shop window of the baker?");
+    await tabTo(/^Check$/);
+    await page.keyboard.press("Space");
+    await page.getByText("Nothing found").waitFor();
   },
 
   async "the first paint is small"() {

@@ -101,6 +101,18 @@ impl Running {
         self.raw(&[head.as_bytes(), body].concat())
     }
 
+    /// The answer line by line.
+    pub fn lines(&self, path: &str, body: &serde_json::Value) -> (Reply, Vec<serde_json::Value>) {
+        let body = body.to_string();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: application/x-ndjson\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let reply = self.raw((head + &body).as_bytes());
+        let lines = reply.text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+        (reply, lines)
+    }
+
     /// Sends bytes as they are. The server may answer and close before it has read them all.
     pub fn raw(&self, bytes: &[u8]) -> Reply {
         let mut c = TcpStream::connect(self.address).unwrap();
@@ -136,6 +148,18 @@ fn complete(answer: &[u8]) -> bool {
     length.is_some_and(|n| body.len() >= n)
 }
 
+/// The body that chunks carry, as far as they came.
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = rest.windows(2).position(|w| w == b"\r\n") {
+        let size = usize::from_str_radix(String::from_utf8_lossy(&rest[..end]).trim(), 16).unwrap_or(0);
+        let Some(chunk) = rest.get(end + 2..end + 2 + size).filter(|c| !c.is_empty()) else { break };
+        body.extend_from_slice(chunk);
+        rest = rest.get(end + 4 + size..).unwrap_or_default();
+    }
+    body
+}
+
 /// An answer.
 pub struct Reply {
     pub status: u16,
@@ -149,8 +173,9 @@ impl Reply {
     fn parse(answer: &[u8]) -> Reply {
         let (head, body) = split(answer).unwrap_or((answer, b""));
         let head = String::from_utf8_lossy(head).to_lowercase();
+        let body = if head.contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_vec() };
         let status = head.split_whitespace().nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-        let text = String::from_utf8_lossy(body).into_owned();
+        let text = String::from_utf8_lossy(&body).into_owned();
         Reply { status, json: serde_json::from_str(&text).unwrap_or_default(), head, text }
     }
 

@@ -19,16 +19,23 @@ def enter(name, packages):
     SCRATCH.mkdir(exist_ok=True)
     if all(importlib.util.find_spec(module) for module in modules):
         return
+    if pathlib.Path(sys.prefix) == SCRATCH / name:
+        return
+    python = environment(name, packages)
+    os.execv(python, [str(python), *sys.argv])
+
+
+def environment(name, packages):
+    """The Python of a virtual environment that has `packages`, made on first use."""
     home = SCRATCH / name
     python = home / "bin" / "python"
-    if pathlib.Path(sys.prefix) == home:
-        return
+    SCRATCH.mkdir(exist_ok=True)
     if not (home / ".complete").exists():
         print(f"installing {' '.join(packages)} into {home}", file=sys.stderr)
         venv.create(home, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
         (home / ".complete").touch()
-    os.execv(python, [str(python), *sys.argv])
+    return python
 
 
 def binary(bench):
@@ -42,6 +49,14 @@ def binary(bench):
         cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     return next(r["executable"] for r in rows if r.get("executable") and r["target"]["name"] == bench)
+
+
+def program(name):
+    """Builds one of our programs as it is shipped and gives its path; PRIORART_BIN_DIR names a directory that has it already."""
+    if os.environ.get("PRIORART_BIN_DIR"):
+        return pathlib.Path(os.environ["PRIORART_BIN_DIR"]) / name
+    subprocess.run(["cargo", "build", "-q", "--release", "--workspace", "--bin", name], cwd=ROOT, check=True)
+    return ROOT / "target" / "release" / name
 
 
 def machine():

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::super::topk::by_score;
 use super::super::{Hit, Source};
-use super::{DEFAULT_NPROBE, IvfParams};
+use super::{DEFAULT_NPROBE, Imported, IvfParams};
 use crate::error::{Error, Result};
 
 /// FAISS's flag for mapping inverted lists; the constant of the same name in its C header is another flag.
@@ -142,6 +142,29 @@ impl Index {
         (!inverted.is_null()).then(|| unsafe { sys::faiss_IndexIVF_nlist(inverted) })
     }
 
+    /// Whether the ids in the inverted lists are `0..n`, each once. Other kinds number their rows by themselves.
+    fn numbers_its_rows(&self) -> bool {
+        let inverted = self.inverted();
+        let Some(lists) = self.lists() else { return true };
+        let mut seen = vec![false; self.len()];
+        let mut ids: Vec<i64> = Vec::new();
+        for list in 0..lists {
+            // SAFETY: `lists` was told by the index, which is not changed; the buffer has the list's length.
+            unsafe {
+                ids.clear();
+                ids.resize(sys::faiss_IndexIVF_get_list_size(inverted, list), -1);
+                sys::faiss_IndexIVF_invlists_get_ids(inverted, list, ids.as_mut_ptr());
+            }
+            for &id in &ids {
+                match usize::try_from(id).ok().and_then(|id| seen.get_mut(id)) {
+                    Some(seen) if !*seen => *seen = true,
+                    _ => return false,
+                }
+            }
+        }
+        seen.iter().all(|&seen| seen)
+    }
+
     pub fn search(&self, queries: &[f32], k: usize, nprobe: usize, bits: Option<&[u8]>) -> Result<Vec<Vec<Hit>>> {
         let (dim, rows) = (self.dim(), self.len());
         if dim == 0 {
@@ -251,6 +274,77 @@ impl Drop for Params<'_> {
                 sys::faiss_IDSelector_free(self.selector.cast());
             }
         }
+    }
+}
+
+/// Reads the index in `from`, takes it out of its id map if it is in one, and writes it to `to`.
+pub fn take_over(from: &Path, to: &Path) -> Result<Imported> {
+    let index = Index::open(from, false)?;
+    let invalid = |what: &str, hint: &str| Err(Error::invalid_hint(format!("{}: {what}", from.display()), hint));
+    // SAFETY: the handle is valid, the cast is a dynamic one; what it gives is borrowed from `index`, which lives on and
+    // is not changed, so the ids and the index inside stay where they are.
+    let (inner, ids) = unsafe {
+        let map = sys::faiss_IndexIDMap_cast(index.raw);
+        if map.is_null() {
+            (index.raw, None)
+        } else {
+            let (mut first, mut count) = (null_mut(), 0usize);
+            sys::faiss_IndexIDMap_id_map(map, &mut first, &mut count);
+            let ids: &[i64] =
+                if first.is_null() || count == 0 { &[] } else { std::slice::from_raw_parts(first.cast_const(), count) };
+            (sys::faiss_IndexIDMap_sub_index(map), Some(ids.to_vec()))
+        }
+    };
+    // Borrowed: `index` frees it.
+    let inner = std::mem::ManuallyDrop::new(Index { raw: inner });
+    let (rows, dim) = (inner.len(), inner.dim());
+    if rows == 0 || dim == 0 {
+        return invalid("a FAISS index without vectors", "add the vectors before it is written");
+    }
+    if ids.as_ref().is_some_and(|ids| ids.len() != rows) {
+        return Err(Error::corrupt(from, 0, format!("an id map of {rows} vectors with another number of ids")));
+    }
+    // SAFETY: the handle is valid while `index` lives.
+    if unsafe { sys::faiss_Index_metric_type(inner.raw) } != sys::FaissMetricType_METRIC_INNER_PRODUCT {
+        return invalid(
+            "a FAISS index that does not compare by inner product",
+            "build it with METRIC_INNER_PRODUCT; for vectors of length one the order is that of the L2 distance",
+        );
+    }
+    if !inner.numbers_its_rows() {
+        return invalid(
+            "vectors that were added with ids of their own, which are not 0 to n - 1",
+            "put the index into an id map (a factory string that begins with IDMap,) and add the vectors to that",
+        );
+    }
+    let name = path_string(to)?;
+    // SAFETY: the name is zero-terminated and outlives the call, the handle is valid.
+    check("write the index", unsafe { sys::faiss_write_index_fname(inner.raw, name.as_ptr()) })?;
+    Ok(Imported { rows, dim, ids })
+}
+
+/// Makes an index by a factory string, adds vectors under ids and writes it: what another program would have made.
+#[cfg(test)]
+pub fn write_with_ids(
+    factory: &str,
+    vectors: &[f32],
+    dim: usize,
+    ids: &[i64],
+    product: bool,
+    path: &Path,
+) -> Result<()> {
+    let mut index = Index::closed();
+    let metric = if product { sys::FaissMetricType_METRIC_INNER_PRODUCT } else { sys::FaissMetricType_METRIC_L2 };
+    let (text, name) = (CString::new(factory).expect("no zero byte"), path_string(path)?);
+    let n = ids.len() as i64;
+    assert_eq!(vectors.len(), ids.len() * dim);
+    // SAFETY: the strings are zero-terminated and outlive the calls, the handle is stored where it is freed, and the
+    // slices have the lengths that are passed.
+    unsafe {
+        check("make", sys::faiss_index_factory(&mut index.raw, dim as c_int, text.as_ptr(), metric))?;
+        check("train", sys::faiss_Index_train(index.raw, n, vectors.as_ptr()))?;
+        check("add", sys::faiss_Index_add_with_ids(index.raw, n, vectors.as_ptr(), ids.as_ptr()))?;
+        check("write", sys::faiss_write_index_fname(index.raw, name.as_ptr()))
     }
 }
 

@@ -84,30 +84,29 @@ pub fn build(source: &Source, params: &IvfParams, path: &Path) -> Result<()> {
     describe(path, &params.factory, trained_on, source.len(), source.dim())
 }
 
-/// Takes over a FAISS file made elsewhere: copies it to `path.faiss` and describes it in `path`; the number of rows.
+/// What was found in a FAISS file made elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    pub rows: usize,
+    pub dim: usize,
+    /// The ids of the rows, where the file has an id map.
+    pub ids: Option<Vec<i64>>,
+}
+
+/// Takes over a FAISS file made elsewhere: the index, out of its id map if it is in one, goes to `path.faiss` and its
+/// description to `path`.
 ///
-/// It must be whole (it is read once, unmapped) and number its vectors `0..n` in the order of the space's ids: an index
-/// wrapped in an id map is refused. Scores are what its own metric gives.
-pub fn import(from: &Path, path: &Path) -> Result<usize> {
-    use std::io::Read;
-    let mut first = [0u8; 4];
-    let mut file = std::fs::File::open(from).map_err(Error::io(from, "open"))?;
-    file.read_exact(&mut first).map_err(Error::io(from, "read"))?;
-    if &first == b"IxMp" || &first == b"IxM2" {
-        return Err(Error::invalid_hint(
-            format!("{}: a FAISS index inside an id map", from.display()),
-            "write the index inside it with faiss.downcast_index(map.index), and its ids (map.id_map) as a list of ids",
-        ));
-    }
-    let (rows, dim) = {
-        let index = faiss::Index::open(from, false)?;
-        (index.len(), index.dim())
-    };
+/// It is read once, as a whole. It must compare by inner product, as everything here does, and inside an id map its
+/// vectors must be numbered `0..n`, as FAISS does by itself.
+///
+/// # Errors
+/// A file FAISS cannot read; another metric; vectors that were added with ids of their own instead of an id map; no vectors.
+pub fn import(from: &Path, path: &Path) -> Result<Imported> {
     let data = faiss_path(path);
-    std::fs::copy(from, &data).map_err(Error::io(&data, "write"))?;
+    let imported = faiss::take_over(from, &data)?;
     std::fs::File::open(&data).and_then(|f| f.sync_all()).map_err(Error::io(&data, "sync"))?;
-    describe(path, "imported", 0, rows, dim)?;
-    Ok(rows)
+    describe(path, "imported", 0, imported.rows, imported.dim)?;
+    Ok(imported)
 }
 
 /// Writes the first of the two files once the second is complete.
@@ -315,12 +314,35 @@ mod tests {
             assert!(import(&data, &dir.path().join("b")).is_err());
             std::fs::write(&data, &good).unwrap();
             assert_eq!(IvfIndex::open(&path).unwrap().len(), 100);
-            assert_eq!(import(&data, &dir.path().join("b")).unwrap(), 100);
+            let found = import(&data, &dir.path().join("b")).unwrap();
+            assert_eq!(found, Imported { rows: 100, dim: 8, ids: None });
             let params = SearchParams { ef: 0, nprobe: 4 };
             let hits = IvfIndex::open(&dir.path().join("b")).unwrap().search(&vectors[..8], 1, &params, None).unwrap();
             assert_eq!(hits[0][0].row, 0);
             std::fs::write(&data, b"IxMp and so on").unwrap();
-            assert!(import(&data, &dir.path().join("b")).unwrap_err().to_string().contains("id map"));
+            assert!(matches!(import(&data, &dir.path().join("b")), Err(Error::Corrupt { .. })));
+        }
+
+        #[test]
+        fn an_id_map_is_taken_apart_and_what_does_not_fit_is_refused() {
+            let dir = tempfile::tempdir().unwrap();
+            let (from, to) = (dir.path().join("made.faiss"), dir.path().join("ann.bin"));
+            let vectors = sample(300, 8, 1);
+            let ids: Vec<i64> = (0..300).map(|i| 7_000_000_000 - 3 * i).collect();
+            for factory in ["IDMap,Flat", "IDMap2,Flat", "IDMap,IVF4,Flat", "IDMap,HNSW8,Flat", "IDMap,IVF4,SQ8"] {
+                faiss::write_with_ids(factory, &vectors, 8, &ids, true, &from).unwrap();
+                let found = import(&from, &to).unwrap();
+                assert_eq!(found, Imported { rows: 300, dim: 8, ids: Some(ids.clone()) }, "{factory}");
+                let index = IvfIndex::open(&to).unwrap();
+                let hits = index.search(&vectors[80..88], 3, &SearchParams::default(), None).unwrap();
+                assert_eq!((hits[0].len(), hits[0][0].row), (3, 10), "{factory}");
+            }
+            faiss::write_with_ids("IVF4,Flat", &vectors, 8, &ids, true, &from).unwrap();
+            let error = import(&from, &to).unwrap_err();
+            assert!(error.to_string().contains("ids of their own"), "{error}");
+            faiss::write_with_ids("IDMap,Flat", &vectors, 8, &ids, false, &from).unwrap();
+            let error = import(&from, &to).unwrap_err();
+            assert!(error.to_string().contains("inner product"), "{error}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::{Hit, Source};
-use super::IvfParams;
+use super::{Imported, IvfParams};
 use crate::error::{Error, Result};
 
 fn off<T>() -> Result<T> {
@@ -37,6 +37,10 @@ impl Index {
     pub fn search(&self, _: &[f32], _: usize, _: usize, _: Option<&[u8]>) -> Result<Vec<Vec<Hit>>> {
         off()
     }
+}
+
+pub fn take_over(_: &Path, _: &Path) -> Result<Imported> {
+    off()
 }
 
 pub fn build(_: &Source, _: &IvfParams, _: &Path) -> Result<usize> {

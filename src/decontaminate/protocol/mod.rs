@@ -4,6 +4,7 @@
 //! can be recomputed from a stored report and tested by hand. To add one: a variant of [`Protocol`], its parameters in
 //! `parameters.rs`, a `judge`, and, if it needs it, a primitive of its own in `primitives.rs`.
 
+mod meaning;
 mod parameters;
 mod priorart;
 #[cfg(test)]
@@ -12,7 +13,9 @@ mod published;
 #[cfg(test)]
 mod tests;
 
-pub use parameters::{Contam, Datatrove, Decon, Dolma, Gpt3, Gpt4, Llama2, Llama3, Mathpile, Palm, Parameters, Tulu3};
+pub use parameters::{
+    Contam, Datatrove, Decon, Dolma, Gpt3, Gpt4, Llama2, Llama3, Mathpile, Palm, Parameters, Paraphrase, Rewrite, Tulu3,
+};
 pub use priorart::Priorart;
 
 use serde::{Deserialize, Serialize};
@@ -37,10 +40,14 @@ pub enum Protocol {
     Decon,
     Mathpile,
     Contam,
+    /// Not a published rule: the column of paraphrases, judged by a calibrated confidence.
+    Semantic,
+    /// The column of rewritten programs.
+    Code,
 }
 
 impl Protocol {
-    /// Every protocol, the default first.
+    /// Every lexical protocol, the default first.
     pub const ALL: [Protocol; 12] = [
         Protocol::Priorart,
         Protocol::Gpt3,
@@ -55,6 +62,14 @@ impl Protocol {
         Protocol::Mathpile,
         Protocol::Contam,
     ];
+
+    /// The columns that need an encoder: separate from every lexical verdict, and not part of `all`.
+    pub const COLUMNS: [Protocol; 2] = [Protocol::Semantic, Protocol::Code];
+
+    /// The protocol or column of that name.
+    pub fn named(name: &str) -> Option<Protocol> {
+        Protocol::ALL.into_iter().chain(Protocol::COLUMNS).find(|p| p.name().eq_ignore_ascii_case(name))
+    }
 
     /// Its name on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -71,6 +86,8 @@ impl Protocol {
             Protocol::Decon => "decon",
             Protocol::Mathpile => "mathpile",
             Protocol::Contam => "contam",
+            Protocol::Semantic => "semantic",
+            Protocol::Code => "code",
         }
     }
 
@@ -85,9 +102,9 @@ impl Protocol {
             if name.eq_ignore_ascii_case("all") {
                 return Ok(Protocol::ALL.to_vec());
             }
-            let known = Protocol::ALL.into_iter().find(|p| p.name().eq_ignore_ascii_case(name));
+            let known = Protocol::named(name);
             let known = known.ok_or_else(|| {
-                let names: Vec<&str> = Protocol::ALL.iter().map(|p| p.name()).collect();
+                let names: Vec<&str> = Protocol::ALL.iter().chain(&Protocol::COLUMNS).map(|p| p.name()).collect();
                 Error::invalid_hint(format!("unknown protocol `{name}`"), format!("use {} or all", names.join(", ")))
             })?;
             if !out.contains(&known) {
@@ -115,6 +132,8 @@ impl Protocol {
             Protocol::Decon => parameters.decon.judge(evidence),
             Protocol::Mathpile => parameters.mathpile.judge(evidence),
             Protocol::Contam => parameters.contam.judge(evidence),
+            Protocol::Semantic => parameters.semantic.judge(evidence.primitives.semantic.as_ref()),
+            Protocol::Code => parameters.code.judge(evidence.primitives.code.as_ref()),
         }
     }
 }

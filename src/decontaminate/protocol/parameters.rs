@@ -21,6 +21,8 @@ pub struct Parameters {
     pub mathpile: Mathpile,
     pub contam: Contam,
     pub priorart: Priorart,
+    pub semantic: Paraphrase,
+    pub code: Rewrite,
 }
 
 impl Parameters {
@@ -219,5 +221,21 @@ parameters! {
         threshold: f32 = 0.5,
         /// Shorter matches count as none.
         least_words: usize = 8,
+    }
+}
+
+parameters! {
+    /// The semantic column: confidence that a stretch of prose is an item in other words (see `semantic/rule.rs`).
+    Paraphrase {
+        suspect: f32 = 0.5,
+        dirty: f32 = 0.8,
+    }
+}
+
+parameters! {
+    /// The code column: confidence that a program is an item's, renamed, rewritten or in another language.
+    Rewrite {
+        suspect: f32 = 0.5,
+        dirty: f32 = 0.8,
     }
 }

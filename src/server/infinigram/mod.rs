@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
 
-use query::{Query, ids_of, of_ids, of_text, plain, positions, printable, tokens_of};
+use query::{Query, ids_of, is_boolean, of_ids, of_text, plain, positions, printable, tokens_of};
 
 use super::App;
 use super::passages::{self, Passages};
@@ -94,7 +94,9 @@ async fn handle(app: Arc<App>, body: std::result::Result<RawBody, Problem>) -> R
             extra.chars().take(80).collect::<String>()
         )));
     }
-    let cost = if matches!(kind, Kind::Count | Kind::Prob | Kind::Find) { Cost::Cheap } else { Cost::Expensive };
+    let simple = !is_boolean(text.as_ref(), ids.as_ref());
+    let cheap = simple && matches!(kind, Kind::Count | Kind::Prob | Kind::Find);
+    let cost = if cheap { Cost::Cheap } else { Cost::Expensive };
     let owned = app.clone();
     let run = move || {
         let snapshot = served.snapshot();
@@ -210,6 +212,13 @@ fn run(app: &App, snapshot: &Snapshot, kind: Kind, query: &Query, arguments: &Ma
     let display = || bounded(arguments, "max_disp_len", 10_000, 1000);
     match (kind, query) {
         (Kind::Count, Query::Simple(n)) => Ok(json!({ "count": count(snapshot, n), "approx": false })),
+        // The same n-gram in every clause is that n-gram.
+        (Kind::Count, Query::Cnf(clauses))
+            if clauses.iter().all(|c| c.len() == 1 && *c == clauses[0] && !c[0].is_empty()) =>
+        {
+            cnf_options()?;
+            Ok(json!({ "count": snapshot.count(&clauses[0][0]), "approx": false }))
+        }
         (Kind::Count, Query::Cnf(clauses)) => {
             let found = positions(snapshot, clauses, cnf_options()?, limit)?;
             Ok(json!({ "count": found.iter().map(Vec::len).sum::<usize>(), "approx": false }))

@@ -16,8 +16,10 @@ const MAX_CHARS: usize = 1000;
 const MAX_TOKENS: usize = 500;
 const MAX_CLAUSES: usize = 4;
 const MAX_TERMS: usize = 4;
-/// Positions of a clause that are listed; a more frequent one is looked for around the anchor's.
+/// Positions of a clause that are listed at most; a more frequent one is looked for around the anchor's.
 const LISTED: usize = 1_000_000;
+/// Tokens that are compared in the time it takes to list a position.
+const COMPARED: usize = 32;
 
 /// A query: an n-gram, or clauses of alternatives.
 pub(super) enum Query {
@@ -71,12 +73,20 @@ fn tokenized(snapshot: &Snapshot, text: &str) -> Result<Ngram> {
     Ok(snapshot.ngram(text)?)
 }
 
+/// Whether a query has clauses, as far as its form tells.
+pub(super) fn is_boolean(text: Option<&Value>, ids: Option<&Value>) -> bool {
+    let operators = |t: &str| t.contains(" AND ") || t.contains(" OR ");
+    let nested = |ids: &Value| ids.as_array().is_some_and(|list| list.iter().any(Value::is_array));
+    text.and_then(Value::as_str).is_some_and(operators) || ids.is_some_and(nested)
+}
+
 pub(super) fn of_text(snapshot: &Snapshot, text: &Value) -> Result<Query> {
+    let boolean = is_boolean(Some(text), None);
     let text = text.as_str().ok_or_else(|| Refused::Value("query must be a string!".into()))?;
     if text.chars().count() > MAX_CHARS {
         return Err(Refused::Value(format!("Please limit your input to <= {MAX_CHARS} characters!")));
     }
-    let query = if text.contains(" AND ") || text.contains(" OR ") {
+    let query = if boolean {
         let clause = |c: &str| c.split(" OR ").map(|t| tokenized(snapshot, t)).collect::<Result<Vec<_>>>();
         Query::Cnf(text.split(" AND ").map(clause).collect::<Result<_>>()?)
     } else {
@@ -154,7 +164,8 @@ pub(super) fn plain(snapshot: &Snapshot, ngram: &Ngram) -> String {
 
 /// Positions of the rarest clause's n-grams that have every other clause within `near` tokens in the same document, by shard.
 ///
-/// Cost: a read an occurrence of the rarest clause and of the others up to [`LISTED`]; beyond, a scan of the tokens around.
+/// Cost: a read an occurrence of the rarest clause, and of each other clause the cheaper of a read an occurrence and a scan of the tokens
+/// around.
 pub(super) fn positions(
     snapshot: &Snapshot,
     clauses: &[Vec<Ngram>],
@@ -203,8 +214,10 @@ fn positions_in<V: TokenIndex>(
         Some(list)
     };
     let mut found = listed(&resolved[anchor], usize::MAX).unwrap_or_default();
-    for (_, clause) in resolved.iter().enumerate().filter(|(i, _)| *i != anchor) {
-        let list = listed(clause, LISTED);
+    // A clause equal to the anchor's is met by the anchor itself.
+    for clause in resolved.iter().filter(|clause| **clause != resolved[anchor]) {
+        let around = found.len().saturating_mul(2 * near + 1);
+        let list = listed(clause, LISTED.min(around / COMPARED));
         found.retain(|&p| {
             let Some(document) = shard.documents.document_at(p) else { return false };
             let range = shard.documents.token_range(document).unwrap_or(p..p + 1);
@@ -219,6 +232,9 @@ fn positions_in<V: TokenIndex>(
                 }
             }
         });
+    }
+    if snapshot.removals.is_empty() {
+        return found;
     }
     found.retain(|&p| {
         let document = shard.documents.document_at(p);

@@ -4,6 +4,7 @@
 
 import * as api from "./api.js";
 import * as contamination from "./contamination.js";
+import { reopen } from "./documents.js";
 import { el, failure, field } from "./dom.js";
 import * as indexView from "./index.js";
 import * as neighbors from "./neighbors.js";
@@ -37,6 +38,7 @@ function draw() {
   document.title = `${VIEWS[name].title} · ${info.name} · priorart`;
   const page = el("div", {});
   view.replaceChildren(page);
+  for (const dialog of document.querySelectorAll("dialog")) dialog.remove();
   VIEWS[name].render(page, {
     index: info.name, info, state,
     go: (next) => {
@@ -45,6 +47,7 @@ function draw() {
       else location.hash = to;
     },
   });
+  if (state.open) reopen(info.name, state.open);
 }
 
 pick.addEventListener("change", () => {

@@ -1,8 +1,10 @@
 // Contamination: a report of `priorart decontaminate`, reviewed case by case.
 //
 // The report is read by the browser and sent nowhere. Labels stay in this browser, keyed by document hash and eval item, until they are
-// exported; the export is the report's lines with a `label` added.
+// exported; the export is the report's lines with a `label` added, which `priorart decontaminate --labels` reads. One item can be checked against the index without a report, too: the
+// server reads every document past it.
 
+import * as api from "./api.js";
 import { bytesOf, count, el, exports, failure, field, nothing, number, percent, say } from "./dom.js";
 
 export const title = "Contamination";
@@ -46,13 +48,18 @@ export function parse(text) {
     } catch {
       throw Object.assign(new Error(`Line ${i + 1} is not JSON`), { hint: "A report has one JSON object a line: priorart decontaminate … --format jsonl" });
     }
-    if (row && typeof row === "object" && typeof row.document_id === "string" && typeof row.eval_key === "string") {
-      rows.push({ ...row, training_text: row.training_overlap_text ?? row.training_text ?? "", eval_text: row.eval_overlap_text ?? row.eval_text ?? "" });
-    }
+    if (row && typeof row === "object" && typeof row.document_id === "string" && typeof row.eval_key === "string") rows.push(row);
   });
   if (!rows.length) throw Object.assign(new Error("This file has no findings of a decontamination report"), { hint: "Its lines carry document_id, eval_key and verdicts" });
   return rows;
 }
+
+// Reports of earlier versions named the texts otherwise.
+const documentText = (r) => r.training_overlap_text ?? r.training_text ?? "";
+const itemText = (r) => r.eval_overlap_text ?? r.eval_text ?? "";
+
+/** This browser's label of a finding, else the one it came with. */
+const labelOf = (kept, r) => kept[caseKey(r)] ?? r.label ?? null;
 
 const words = (r) => Math.max(0, ...(r.components ?? []).map((c) => c.matched_words));
 const SORTS = {
@@ -62,7 +69,67 @@ const SORTS = {
   file: ["file and record", (a, b) => a.training_file.localeCompare(b.training_file) || a.training_line - b.training_line],
 };
 
-export function render(view, { state, go }) {
+export function render(view, { index, info, state, go }) {
+  const tab = state.check === undefined ? "report" : "check";
+  const pick = (name, key, next) => el("button", { type: "button", "aria-pressed": String(tab === key), onclick: () => go(next) }, name);
+  view.append(el("h1", {}, "Which benchmark items are in the data?"),
+    el("div.choice", { role: "group", "aria-label": "What to look at" }, pick("A report", "report", {}), pick("One item, now", "check", { check: " " })));
+  if (tab === "check") check(view, { index, info, state, go });
+  else review(view, { state, go });
+}
+
+/** Checks one item against the served index. */
+function check(view, { index, info, state, go }) {
+  const item = el("textarea", { rows: 6, required: true, placeholder: 'A question, or an item as JSON: {"question": …, "answer": …, "choices": […]}' });
+  item.value = (state.check || "").trim();
+  const protocol = el("select", {}, el("option", { value: "priorart" }, "priorart"), el("option", { value: "all" }, "all twelve"));
+  protocol.value = state.protocol === "all" ? "all" : "priorart";
+  const out = el("div", {});
+  view.append(el("form.panel", {
+    onsubmit: (e) => {
+      e.preventDefault();
+      go({ check: item.value, protocol: protocol.value === "all" ? "all" : "" });
+    },
+  }, field("Eval item", item), el("div.row", {}, field("Protocols", protocol), el("button.main", {}, "Check"))), out);
+  if (item.value) run();
+
+  async function run() {
+    out.replaceChildren(el("p.meta", {}, `Reading all ${number(info.documents)} documents…`));
+    try {
+      const r = await api.ask(index, "decontaminate", { item: parsed(item.value), protocol: protocol.value, limit: 50 });
+      const read = `${number(r.documents)} documents of ${index}, generation ${r.generation}, were read in full. What is only paraphrased or translated is not seen by these protocols.`;
+      say(count(r.found, "finding"));
+      if (!r.found) {
+        out.replaceChildren(nothing("Nothing found", read));
+        return;
+      }
+      const kept = labels();
+      out.replaceChildren(
+        el("div.bar", {}, el("h2", {}, `${count(r.found, "document")} with this item`), exports("check", r, () => r.findings.map((f) => flat(f, null)))),
+        el("p.meta", {}, read),
+        el("div.panel.scroll", { tabindex: "0", role: "region", "aria-label": "Verdicts" }, el("table", {},
+          el("thead", {}, el("tr", {}, ["Protocol", "Gravest verdict", "Score", "Documents"].map((h) => el("th", { scope: "col" }, h)))),
+          el("tbody", {}, Object.entries(r.verdicts).map(([name, v]) => el("tr", {}, el("th", { scope: "row" }, name),
+            el("td", {}, el("span", { class: `level ${v.level}` }, v.level)), el("td", {}, v.score.toFixed(2)), el("td", {}, number(v.documents))))))),
+        ...r.findings.map((f) => one(f, labelOf(kept, f))));
+    } catch (e) {
+      out.replaceChildren(failure(e));
+    }
+  }
+}
+
+/** An item as JSON, or a bare question. */
+function parsed(text) {
+  if (!text.trim().startsWith("{")) return { question: text };
+  try {
+    return JSON.parse(text);
+  } catch (e) {
+    throw Object.assign(new Error(`The item is not JSON: ${e.message}`), { hint: "Without the braces it is taken as a question" });
+  }
+}
+
+/** Reviews a report. */
+function review(view, { state, go }) {
   const file = el("input", { type: "file", accept: ".jsonl,.ndjson,.json" });
   const out = el("div", {});
   file.addEventListener("change", async () => {
@@ -73,8 +140,7 @@ export function render(view, { state, go }) {
       out.replaceChildren(failure(e));
     }
   });
-  view.append(el("h1", {}, "Which benchmark items are in the data?"),
-    el("div.panel", {}, field("Report (.jsonl)", file), el("p.meta", {}, report ? `${report.name}: ${count(report.rows.length, "finding")}. ` : "", "The file stays in this browser.")), out);
+  view.append(el("div.panel", {}, field("Report (.jsonl)", file), el("p.meta", {}, report ? `${report.name}: ${count(report.rows.length, "finding")}. ` : "", "The file stays in this browser.")), out);
   if (!report) {
     out.append(nothing("No report is loaded", "Make one with ", el("code", {}, "priorart decontaminate … --format jsonl > report.jsonl"), ", then choose it above."));
     return;
@@ -90,7 +156,7 @@ export function render(view, { state, go }) {
     benchmark: options("benchmark", "all", distinct((r) => r.eval_key)),
     level: options("level", "all", distinct((r) => r.level)),
     protocol: options("protocol", "any", protocols),
-    label: options("label", "all", ["accepted", "rejected", "open"]),
+    label: options("label", "all", ["accept", "reject", "open"]),
     sort: el("select", {}, Object.entries(SORTS).map(([k, [name]]) => el("option", { value: k }, name))),
     contains: el("input", { type: "search", value: state.contains || "" }),
   };
@@ -103,26 +169,28 @@ export function render(view, { state, go }) {
     (!inputs.benchmark.value || r.eval_key === inputs.benchmark.value)
     && (!inputs.level.value || r.level === inputs.level.value)
     && (!inputs.protocol.value || (r.verdicts?.[inputs.protocol.value]?.level ?? "clean") !== "clean")
-    && (!inputs.label.value || (kept[caseKey(r)] ?? "open") === inputs.label.value)
-    && (!needle || `${r.document_id} ${r.training_file} ${r.eval_instance_index} ${r.training_text} ${r.eval_text}`.toLowerCase().includes(needle)))
+    && (!inputs.label.value || (labelOf(kept, r) ?? "open") === inputs.label.value)
+    && (!needle || `${r.document_id} ${r.training_file} ${r.eval_instance_index} ${documentText(r)} ${itemText(r)}`.toLowerCase().includes(needle)))
     .sort(SORTS[inputs.sort.value][1]);
-  const labelled = rows.map((r) => ({ ...r, label: kept[caseKey(r)] ?? null }));
-  const flat = () => labelled.map((r) => ({
-    label: r.label, level: r.level, score: r.contamination_score, benchmark: r.eval_key, item: r.eval_instance_index, document: r.document_id,
-    file: r.training_file, record: r.training_line, document_hash: r.document_hash, protocols: judged(r).join(" "), document_text: r.training_text, item_text: r.eval_text,
-  }));
+  const labelled = rows.map((r) => ({ ...r, label: labelOf(kept, r) }));
   const offset = Math.min(Number(state.offset || 0), Math.max(0, rows.length - 1));
   const page = (to, name) => el("button", { type: "button", onclick: () => go({ ...state, offset: to || "" }) }, name);
   out.append(
     el("form.panel", { onsubmit: (e) => { e.preventDefault(); apply(); } }, el("div.row.filters", {},
       field("Benchmark", inputs.benchmark), field("Level", inputs.level), field("Found by", inputs.protocol), field("Label", inputs.label), field("Sort by", inputs.sort), field("Contains", inputs.contains))),
-    el("div.bar", {}, el("h2", {}, `${number(rows.length)} of ${number(report.rows.length)} findings`), exports("contamination", labelled, flat)),
-    ...(rows.length ? rows.slice(offset, offset + PAGE).map((r) => one(r, kept[caseKey(r)])) : [nothing("No finding passes these filters", "Set one of them back to all.")]),
+    el("div.bar", {}, el("h2", {}, `${number(rows.length)} of ${number(report.rows.length)} findings`), exports("contamination", labelled, () => labelled.map((r) => flat(r, r.label)), true)),
+    ...(rows.length ? rows.slice(offset, offset + PAGE).map((r) => one(r, labelOf(kept, r))) : [nothing("No finding passes these filters", "Set one of them back to all.")]),
     el("nav.pages", { "aria-label": "Pages" }, offset > 0 ? page(Math.max(0, offset - PAGE), "Previous") : null,
       rows.length > PAGE ? el("span.meta", {}, `${number(offset + 1)} to ${number(Math.min(rows.length, offset + PAGE))}`) : null,
       offset + PAGE < rows.length ? page(offset + PAGE, "Next") : null));
   say(count(rows.length, "finding"));
 }
+
+/** A finding as a row of a table. */
+const flat = (r, label) => ({
+  label, level: r.level, score: r.contamination_score, benchmark: r.eval_key, item: r.eval_instance_index, document: r.document_id,
+  file: r.training_file, record: r.training_line, document_hash: r.document_hash, protocols: judged(r).join(" "), document_text: documentText(r), item_text: itemText(r),
+});
 
 const judged = (r) => Object.entries(r.verdicts ?? {}).filter(([, v]) => v.level !== "clean").map(([name, v]) => `${name}:${v.level}`);
 
@@ -143,11 +211,11 @@ function one(r, labelled) {
   const spans = best?.spans ?? [];
   const start = r.training_bytes?.[0] ?? 0;
   return el("article.card.case", {},
-    el("div.bar", {}, el("h3", {}, `${r.eval_key} · ${r.eval_instance_index}`), el("div.labels", {}, button("accepted", "Accept"), button("rejected", "Reject"))),
+    el("div.bar", {}, el("h3", {}, `${r.eval_key} · ${r.eval_instance_index}`), el("div.labels", {}, button("accept", "Accept"), button("reject", "Reject"))),
     el("p.meta", {}, el("span", { class: `level ${r.level}` }, r.level), ` score ${Number(r.contamination_score).toFixed(2)} · ${parts.join(" · ")}`, r.choices ? ` · choices ${r.choices[0]} of ${r.choices[1]}` : ""),
     el("div.pair", {},
-      el("section", { "aria-label": "Eval item" }, el("h4", {}, "Eval item"), el("p.text", {}, marked(r.eval_text, spans.map(([, , a, b]) => [a, b])))),
-      el("section", { "aria-label": "Document" }, el("h4", {}, "Document"), el("p.text", {}, marked(r.training_text, spans.map(([a, b]) => [a - start, b - start]))),
+      el("section", { "aria-label": "Eval item" }, el("h4", {}, "Eval item"), el("p.text", {}, marked(itemText(r), spans.map(([, , a, b]) => [a, b])))),
+      el("section", { "aria-label": "Document" }, el("h4", {}, "Document"), el("p.text", {}, marked(documentText(r), spans.map(([a, b]) => [a - start, b - start]))),
         el("p.meta", {}, `${r.document_id} · ${r.training_file}, record ${number(r.training_line + 1)}, bytes ${number(start)} to ${number(r.training_bytes?.[1] ?? 0)}`))),
     el("p.meta", {}, judged(r).length ? `Found by ${judged(r).join(", ")}` : "No protocol finds it"));
 }

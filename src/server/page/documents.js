@@ -25,17 +25,35 @@ export function card(index, d, { redacted = false, more = 0, near, action } = {}
     more ? el("p.meta", {}, `and ${number(more)} more`) : null);
 }
 
+/** The URL's fragment with or without an open document; the view itself stays. */
+function remember(open) {
+  const [name, query] = location.hash.slice(1).split("?");
+  const state = new URLSearchParams(query || "");
+  if (open) state.set("open", open);
+  else state.delete("open");
+  history.replaceState(null, "", `#${name || "trace"}?${state}`);
+}
+
+/** Opens the document that a link names: shard, number, and the bytes to show. */
+export function reopen(index, open) {
+  const [shard, document, start_byte, end_byte] = open.split(".").map(Number);
+  if ([shard, document, start_byte, end_byte].every(Number.isSafeInteger)) show(index, { shard, document }, { start_byte, end_byte });
+}
+
 /** Opens a document around a byte range. */
 export async function show(index, d, { start_byte = 0, end_byte = start_byte } = {}) {
   const close = () => dialog.close();
+  const title = el("h2", { id: "document-title" }, d.id ?? "Document");
   const body = el("div.document", { tabindex: "0", role: "region", "aria-label": "Document text" }, el("p.meta", {}, "Loading…"));
-  const dialog = el("dialog", { "aria-labelledby": "document-title", onclose: () => dialog.remove() },
-    el("div.bar", {}, el("h2", { id: "document-title" }, d.id), el("button", { type: "button", onclick: close }, "Close")),
+  const dialog = el("dialog", { "aria-labelledby": "document-title", onclose: () => { dialog.remove(); remember(null); } },
+    el("div.bar", {}, title, el("button", { type: "button", onclick: close }, "Close")),
     body);
   document.body.append(dialog);
   dialog.showModal();
+  remember(`${d.shard}.${d.document}.${start_byte}.${end_byte}`);
   try {
     const x = await api.excerpt(index, { shard: d.shard, document: d.document, start_byte, end_byte, context: 3000 });
+    title.textContent = x.id;
     const rows = Object.entries(x.metadata).map(([k, v]) => [el("dt", {}, k), el("dd", {}, typeof v === "string" ? v : JSON.stringify(v))]);
     const head = [
       el("p.meta", {}, `${x.path}, record ${number(x.record + 1)} · bytes ${number(x.excerpt_start)} to ${number(x.excerpt_end)} of ${number(x.text_bytes)}`),

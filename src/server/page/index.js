@@ -11,14 +11,14 @@ export async function render(view, { index }) {
   try {
     const i = await api.index(index);
     const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value));
-    const recall = Object.entries(i.recall).map(([k, v]) => `${k}: ${JSON.stringify(v)}`).join("; ");
     out.replaceChildren(
       el("div.panel.scroll", { tabindex: "0", role: "region", "aria-label": "Summary" }, el("table", {}, el("tbody", {},
         row("Name", i.name), row("Generation", `${i.generation} (kept: ${i.generations.join(", ")})`), row("Documents", number(i.documents)),
         row("Removed documents", number(i.removed_documents)), row("Tokens", number(i.tokens)), row("Text", `${number(i.text_bytes)} bytes`),
         row("Tokenizer", `${i.tokenizer.kind}, sha256 ${i.tokenizer.sha256.slice(0, 12)}`),
         row("Encoder", i.encoder ? `${i.encoder.name}, ${i.encoder.dim} dimensions, ${i.encoder.pooling} pooling` : "none"),
-        row("Chunks", number(i.chunks)), row("Measured recall", recall || "exact search: 1; semantic search: not measured"), row("Made by", i.created_by)))),
+        row("Chunks", number(i.chunks)), row("Made by", i.created_by)))),
+      el("h2", {}, "Measured recall"), recall(i),
       el("h2", {}, `Shards (${i.shards.length})`),
       el("div.panel.scroll", { tabindex: "0", role: "region", "aria-label": "Shards" }, el("table", {}, el("thead", {}, el("tr", {}, ["Shard", "Documents", "Tokens", "Bytes on disk"].map((h) => el("th", { scope: "col" }, h)))),
         el("tbody", {}, i.shards.map((s) => el("tr", {}, el("th", { scope: "row" }, s.id), [s.documents, s.tokens, s.bytes].map((n) => el("td", {}, number(n)))))))),
@@ -27,4 +27,14 @@ export async function render(view, { index }) {
   } catch (e) {
     out.replaceChildren(failure(e));
   }
+}
+
+/** What is known of what the searches miss. */
+function recall(i) {
+  const measured = (i.recall.neighbors ?? []).map((m) => [m.vector_index.join(", "), `${m.k} nearest`, m.recall.toFixed(4), m.worst.toFixed(4), number(m.queries), m.generation]);
+  return el("div.panel", {},
+    el("p", {}, "Exact search: 1, always. ", i.encoder ? (measured.length ? "Semantic search, against an exhaustive one:" : "Semantic search was not measured (index-tools recall does it).") : "There is no semantic search without an encoder."),
+    measured.length ? el("div.scroll", { tabindex: "0", role: "region", "aria-label": "Recall" }, el("table", {},
+      el("thead", {}, el("tr", {}, ["Vector index", "Of the", "Recall", "Worst query", "Queries", "Generation"].map((h) => el("th", { scope: "col" }, h)))),
+      el("tbody", {}, measured.map((m) => el("tr", {}, m.map((v, n) => el(n ? "td" : "th", n ? {} : { scope: "row" }, v))))))) : null);
 }

@@ -75,10 +75,10 @@ export function render(view, { index, info, state, go }) {
     if (!r.recall) return nothing("The recall of this search is being measured", "Planted passages are looked for in the background. Until that is done, \"nothing near\" may mean \"missed\": ask again in a minute.");
     if (!r.recall.length) return nothing("The recall of this search was not measured", "No document is long enough for a probe, so \"nothing near\" may mean \"missed\".");
     return el("section.panel", {}, el("h2", {}, "How often does this search find what is there?"),
-      el("p.meta", {}, "Share of planted passages whose source document was among the candidates, with a 95 % interval, by how much of them was edited. Similarity is not influence."),
+      el("p.meta", {}, "Share of planted passages whose source document the whole search put first, with a 95 % interval, by how much of them was edited. Similarity is not influence."),
       el("div.scroll", { tabindex: "0", role: "region", "aria-label": "Measured recall" }, el("table", {},
         el("thead", {}, el("tr", {}, ["Window", "Words edited", "Found", "95 % interval", "Probes"].map((h) => el("th", { scope: "col" }, h)))),
-        el("tbody", {}, r.recall.map((p) => el("tr", {}, el("th", { scope: "row" }, `${p.length} tokens`), el("td", {}, percent(p.edited)), el("td", {}, percent(p.document.estimate)),
-          el("td", {}, `${percent(p.document.low)} to ${percent(p.document.high)}`), el("td", {}, number(p.probes))))))));
+        el("tbody", {}, r.recall.map((p) => el("tr", {}, el("th", { scope: "row" }, `${p.length} tokens`), el("td", {}, p.edited === null ? "paraphrased" : percent(p.edited)), el("td", {}, percent(p.first.estimate)),
+          el("td", {}, `${percent(p.first.low)} to ${percent(p.first.high)}`), el("td", {}, number(p.probes))))))));
   }
 }

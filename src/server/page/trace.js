@@ -13,6 +13,10 @@ export const title = "Trace";
 const NEAR = 0.45;
 /** Sentences looked up by meaning, at most. */
 const SENTENCES = 24;
+/** Spans whose documents come with the trace, the longest first; those of the others are fetched when they are chosen. */
+const WITH_DOCUMENTS = 25;
+/** Documents shown for a span. */
+const PER_SPAN = 5;
 
 const key = (d) => `${d.shard}/${d.document}`;
 
@@ -37,7 +41,7 @@ export function render(view, { index, info, state, go }) {
   async function run() {
     out.replaceChildren(el("p.meta", {}, "Tracing…"));
     try {
-      const t = await api.ask(index, "trace", { text: state.text, min_tokens: Number(min.value), documents_per_span: 5, context: CONTEXT });
+      const t = await api.ask(index, "trace", { text: state.text, min_tokens: Number(min.value), documents_per_span: PER_SPAN, document_spans: WITH_DOCUMENTS, context: CONTEXT });
       const near = info.neighbors && meaning.checked ? await similar(t) : null;
       out.replaceChildren(...result(t, near));
       say(`${count(t.spans.length, "span")} found`);
@@ -57,12 +61,19 @@ export function render(view, { index, info, state, go }) {
     });
     const covered = (s) => t.merged.reduce((n, [a, b]) => n + Math.max(0, Math.min(b, s.end_byte) - Math.max(a, s.start_byte)), 0);
     const open = sentences.filter((s) => s.text.split(/\s+/).length > 3 && covered(s) < (s.end_byte - s.start_byte) / 2).slice(0, SENTENCES);
-    const found = [];
-    for (const s of open) {
-      const r = await api.ask(index, "neighbors", { text: s.text, top_k: 3, at_least: NEAR });
-      if (r.neighbors.length) found.push({ ...s, neighbors: r.neighbors });
-    }
+    const { answers } = await api.ask(index, "batch", { requests: open.map((s) => ({ neighbors: { text: s.text, top_k: 3, at_least: NEAR } })) });
+    const failed = answers.find((a) => a.problem);
+    if (failed) throw new api.ApiError(failed.problem.status, failed.problem);
+    const found = answers.map((a) => ({ ...open[a.request], neighbors: a.answer.neighbors })).filter((s) => s.neighbors.length);
     return { found, looked: open.length };
+  }
+
+  /** Documents of a span that came without them: its own tokens where the vocabulary is closed, else its text. */
+  async function fetched(t, of) {
+    const s = t.spans[of];
+    const what = t.token_ids ? { ids: t.token_ids.slice(s.left, s.right) } : { query: s.text };
+    const r = await api.ask(index, "find", { ...what, limit: PER_SPAN, per_document: 1, context: CONTEXT });
+    s.documents = r.found;
   }
 
   function result(t, near) {
@@ -78,14 +89,22 @@ export function render(view, { index, info, state, go }) {
     if (!t.spans.length && !meant.length) return [facts, none];
 
     const strength = scale(t.spans, shade.value);
-    const documents = gather(t);
+    let documents = gather(t);
     const list = el("div.cards", {});
     // What is chosen: a span, a sentence, a document, or nothing.
     let chosen = null;
     const marks = [];
-    const select = (what) => {
+    const select = async (what) => {
       chosen = chosen && chosen.kind === what.kind && chosen.of === what.of ? null : what;
       listed();
+      if (chosen?.kind !== "span" || t.spans[chosen.of].documents.length) return;
+      try {
+        await fetched(t, chosen.of);
+        documents = gather(t);
+        if (chosen === what) listed();
+      } catch (e) {
+        list.replaceChildren(failure(e));
+      }
     };
     const lit = (m) => !chosen || (chosen.kind === "document" ? m.kind === "span" && documents.get(chosen.of).spans.includes(m.of) : m.kind === chosen.kind && m.of === chosen.of);
     const listed = () => {
@@ -100,6 +119,7 @@ export function render(view, { index, info, state, go }) {
         el("div.bar", {}, el("h2", {}, chosen ? heads[chosen.kind] : `Documents (${number(documents.size)})`),
           chosen ? el("button.quiet", { type: "button", onclick: () => select(chosen) }, "Show all") : null),
         about ? el("p.meta", {}, `${about.right - about.left} tokens · ${count(about.count, "occurrence")} in the corpus`, about.count > about.documents.length ? ` · ${about.documents.length} documents shown` : "") : "",
+        about && !about.documents.length ? el("p.meta", {}, "Fetching its documents…") : "",
         ...shown.map((d) => card(index, { ...d, occurrences: chosen?.kind === "span" ? d.occurrences.filter((o) => o.span === chosen.of) : d.occurrences.slice(0, chosen ? 50 : 3) }, {
           redacted: info.redacted,
           more: !chosen && d.occurrences.length > 3 ? d.occurrences.length - 3 : 0,
@@ -163,6 +183,7 @@ export function render(view, { index, info, state, go }) {
 
 /** Documents of all spans, best first, each with its spans and an occurrence of each. */
 function gather(t) {
+  // In the order of the ranking; documents fetched later come after it.
   const all = new Map(t.documents.map((d) => [key(d), null]));
   t.spans.forEach((s, i) => s.documents.forEach((d) => {
     const known = all.get(key(d)) ?? { ...d, count: 0, occurrences: [], spans: [] };

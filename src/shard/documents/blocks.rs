@@ -1,19 +1,15 @@
 //! The compressed blocks of `documents.bin`, read as one logical stream.
 //!
-//! A read decompresses the blocks it touches, unless they are among the few used last. Every bound is checked when it is used.
+//! A read decompresses the blocks it touches, unless they are among those used last. Every bound is checked when it is used.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::BLOCK;
+use super::cache::{Block, CACHE};
 use crate::error::{Error, Result};
 use crate::format::{Access, Array, Section};
-
-/// Decompressed blocks that are kept.
-const CACHED: usize = 8;
-
-type Block = Arc<Vec<u8>>;
 
 /// The blocks of a shard's documents, open for reading. Shared between threads by reference.
 #[derive(Debug)]
@@ -23,8 +19,8 @@ pub(super) struct Blocks {
     bounds: Array<[u64; 2]>,
     /// The file `bounds` is in.
     idx: PathBuf,
-    /// The blocks used last, the most recent at the end.
-    cache: Mutex<Vec<(usize, Block)>>,
+    /// What the cache knows them by.
+    shard: u64,
 }
 
 thread_local! {
@@ -36,8 +32,7 @@ impl Blocks {
     pub fn new(bin: Section, idx: &Section) -> Result<Blocks> {
         bin.advise(Access::Random)?;
         let bounds = idx.sub("blocks")?.array()?;
-        let cache = Mutex::new(Vec::with_capacity(CACHED));
-        Ok(Blocks { bin, bounds, idx: idx.path().to_path_buf(), cache })
+        Ok(Blocks { bin, bounds, idx: idx.path().to_path_buf(), shard: CACHE.new_shard() })
     }
 
     /// Where each block starts in the payload and in the logical stream; then both ends.
@@ -81,13 +76,8 @@ impl Blocks {
 
     /// Block `number`, decompressed.
     fn block(&self, number: usize) -> Result<Block> {
-        let cache = || self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        {
-            let mut cache = cache();
-            if let Some(hit) = cache.iter().position(|(n, _)| *n == number) {
-                cache[hit..].rotate_left(1);
-                return Ok(cache[cache.len() - 1].1.clone());
-            }
+        if let Some(block) = CACHE.get(self.shard, number) {
+            return Ok(block);
         }
         let bad = |what: String| {
             let at = self.bounds.file_offset() + number as u64 * size_of::<[u64; 2]>() as u64;
@@ -113,11 +103,7 @@ impl Blocks {
             return Err(bad(format!("holds {} bytes, not {length}", block.len())));
         }
         let block = Arc::new(block);
-        let mut cache = cache();
-        if cache.len() == CACHED {
-            cache.remove(0);
-        }
-        cache.push((number, block.clone()));
+        CACHE.put(self.shard, number, block.clone());
         Ok(block)
     }
 }

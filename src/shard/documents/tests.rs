@@ -25,7 +25,7 @@ fn document() -> impl Strategy<Value = (Document, u64)> {
             if meta {
                 metadata.insert("n".into(), json!({"record": record, "path": path}));
             }
-            (Document { id, text, path, record, metadata }, tokens)
+            (Document { id, text, path, record, metadata, tokens: None }, tokens)
         })
 }
 

@@ -44,17 +44,17 @@ fn check(documents: &[Vec<u32>], sep: u32, queries: &[Vec<u32>]) {
     let index = CompactIndex::open(&bytes).unwrap();
     assert_eq!(index.documents(), documents.len() as u64);
     assert_eq!(index.count(&[]), documents.iter().map(|d| d.len() as u64).sum::<u64>());
-    assert_eq!(index.next_tokens(index.all()), naive.next(&[]));
+    assert_eq!(index.followers(index.all()), naive.next(&[]));
     for query in queries {
         let expected = naive.positions(query);
         if !query.is_empty() {
             assert_eq!(index.count(query), expected.len() as u64, "{query:?}");
             assert_eq!(index.positions(query, usize::MAX), expected, "{query:?}");
-            assert_eq!(index.next_tokens(index.interval(query)), naive.next(query), "{query:?}");
+            assert_eq!(index.followers(index.rows(query)), naive.next(query), "{query:?}");
         }
         let (length, rows) = index.longest_prefix(query);
         assert_eq!(length, naive.longest(query));
-        assert_eq!(rows, index.interval(&query[..length]).clone().max_if_empty(index.all(), length));
+        assert_eq!(rows, index.rows(&query[..length]).clone().max_if_empty(index.all(), length));
         let expected: Vec<usize> = (0..query.len()).map(|i| naive.longest(&query[i..])).collect();
         assert_eq!(index.longest_matches(query), expected, "{query:?} in {documents:?}");
     }
@@ -94,7 +94,7 @@ fn a_match_never_crosses_documents() {
     let index = CompactIndex::open(&bytes).unwrap();
     assert_eq!(index.count(&[2, 3]), 0);
     assert_eq!(index.count(&[2, 9, 3]), 0);
-    assert_eq!(index.next_tokens(index.interval(&[1, 2])), [Next { token: 9, count: 1 }]);
+    assert_eq!(index.followers(index.rows(&[1, 2])), [Next { token: 9, count: 1 }]);
 }
 
 #[test]
@@ -144,8 +144,8 @@ fn damaged_bytes_are_refused_or_answered_without_panic() {
         opened += 1;
         index.positions(&stream[5..8], 50);
         index.extract(100, 100);
-        index.next_tokens(index.interval(&stream[1..2]));
-        index.next_tokens(index.all());
+        index.followers(index.rows(&stream[1..2]));
+        index.followers(index.all());
         index.longest_matches(&stream[40..60]);
     }
     assert!(opened > 100);

@@ -5,19 +5,16 @@
 //! without r and p and the answer says why. Recall is measured on planted probes in the background, once a generation.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 
-use super::native::{Handled, answer, at_most, check_chars};
-use super::problem::Problem;
-use super::request::JsonBody;
-use super::work::Cost;
-use super::{App, Served};
+use super::{Ask, On, at_most, check_chars};
+use crate::embed::colbert::PlainLate;
 use crate::error::Result;
 use crate::novelty::assess::{Assessed, assess};
-use crate::novelty::{Calibration, Recall, Score, Scorer, Settings, Text};
+use crate::novelty::{CacheOptions, Calibration, Recall, Score, Scorer, Settings, Text};
+use crate::server::Served;
+use crate::server::problem::Problem;
 
 /// Bytes of chunk states a request may keep.
 const MEMORY: usize = 64 << 20;
@@ -60,7 +57,7 @@ struct Reference {
 }
 
 #[derive(Serialize)]
-struct Novelty {
+pub struct Novelty {
     texts: Vec<Judged>,
     settings: Settings,
     /// By window length.
@@ -70,20 +67,19 @@ struct Novelty {
     warnings: Vec<String>,
 }
 
-/// `POST /v1/{index}/novelty`
-pub async fn novelty(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    JsonBody(r): JsonBody<NoveltyRequest>,
-) -> Handled {
-    answer(&app, &name, Cost::Expensive, move |app, served, snapshot| {
-        let texts = match (r.text, r.texts) {
-            (Some(text), None) => vec![Text { id: "text".into(), text, source: None }],
+impl Ask for NoveltyRequest {
+    type Answer = Novelty;
+
+    fn answer(self, on: &On<'_>) -> Result<Novelty, Problem> {
+        let &On { app, served, snapshot, .. } = on;
+        let texts = match (self.text, self.texts) {
+            (Some(text), None) => vec![Text { id: "text".into(), text, ..Text::default() }],
             (None, Some(texts)) => {
                 let named = |(i, t): (usize, NamedText)| Text {
                     id: t.id.unwrap_or_else(|| i.to_string()),
                     text: t.text,
                     source: t.source,
+                    ..Text::default()
                 };
                 texts.into_iter().enumerate().map(named).collect()
             }
@@ -98,14 +94,17 @@ pub async fn novelty(
         }
         let encoder = served.encoder()?;
         let mut warnings = Vec::new();
-        let mut settings = served.calibration.as_ref().map_or_else(Settings::default, |c| c.settings.clone());
-        if let Some(mut windows) = r.windows {
+        let mut settings = served.scoring();
+        if let Some(mut windows) = self.windows {
             at_most("windows", windows.len(), 8)?;
             windows.sort_unstable();
             windows.dedup();
             at_most("windows", windows.last().copied().unwrap_or(0), 2000)?;
             settings.windows = windows;
         }
+        let late = PlainLate::new(encoder);
+        let cache = CacheOptions::recorded(snapshot.dir.path(), &encoder.spec().sha256, &settings);
+        let mut scorer = Scorer::new(snapshot, encoder, &late, settings, MEMORY, cache.as_ref())?;
         let calibration = match &served.calibration {
             None => {
                 warnings.push(
@@ -113,7 +112,7 @@ pub async fn novelty(
                 );
                 None
             }
-            Some(c) => match c.check(snapshot, &settings) {
+            Some(c) => match c.check(snapshot, &scorer.settings) {
                 Ok(()) => Some(&**c),
                 Err(e) => {
                     warnings.push(e.to_string());
@@ -124,7 +123,6 @@ pub async fn novelty(
         if let Some(c) = calibration {
             warnings.extend(c.warnings(0.01));
         }
-        let mut scorer = Scorer::new(snapshot, encoder, settings, MEMORY)?;
         let scores = scorer.score(&texts)?;
         let assessed = assess(&scores, calibration);
         Ok(Novelty {
@@ -134,8 +132,7 @@ pub async fn novelty(
             recall: served.recall(snapshot.manifest.generation),
             warnings,
         })
-    })
-    .await
+    }
 }
 
 fn reference(calibration: &Calibration) -> BTreeMap<usize, Reference> {
@@ -152,6 +149,12 @@ fn reference(calibration: &Calibration) -> BTreeMap<usize, Reference> {
 }
 
 impl Served {
+    /// How texts are scored: as the calibration was, or with few candidates, because somebody is waiting.
+    fn scoring(&self) -> Settings {
+        let quick = || Settings { candidates: 100, rerank: 24, ..Settings::default() };
+        self.calibration.as_ref().map_or_else(quick, |c| c.settings.clone())
+    }
+
     /// Recall of the search as measured on `generation`, if it was.
     fn recall(&self, generation: u64) -> Option<Vec<Recall>> {
         let measured = self.measured.lock().unwrap_or_else(|e| e.into_inner());
@@ -162,14 +165,16 @@ impl Served {
     ///
     /// # Errors
     /// The index cannot be read.
-    pub(super) fn measure(&self, probes: usize) -> Result<()> {
+    pub(in crate::server) fn measure(&self, probes: usize) -> Result<()> {
         let snapshot = self.snapshot();
         let generation = snapshot.manifest.generation;
         let (Some(encoder), None, 1..) = (&self.encoder, self.recall(generation), probes) else { return Ok(()) };
-        let settings = self.calibration.as_ref().map_or_else(Settings::default, |c| c.settings.clone());
+        let settings = self.scoring();
         let lengths = settings.windows.clone();
-        let scorer = Scorer::new(&snapshot, &**encoder, settings, MEMORY)?;
-        let recall = scorer.probe(&lengths, probes, 42, &mut |_| ())?;
+        let late = PlainLate::new(&**encoder);
+        let cache = CacheOptions::recorded(snapshot.dir.path(), &encoder.spec().sha256, &settings);
+        let mut scorer = Scorer::new(&snapshot, &**encoder, &late, settings, MEMORY, cache.as_ref())?;
+        let recall = scorer.probe(&lengths, probes, &[], 42, &mut |_| ())?;
         *self.measured.lock().unwrap_or_else(|e| e.into_inner()) = Some((generation, recall));
         Ok(())
     }

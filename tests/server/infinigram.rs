@@ -1,0 +1,178 @@
+//! infini-gram's interface answers what the package `infini-gram` answers on the same tokens.
+//!
+//! `PRIORART_INFINIGRAM` names a directory into which `pip install --target` has put that package and numpy; without it the comparison
+//! is skipped. The corpus is this project's own sources; the queries are seeded n-grams of it, some of them put together from two places.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use priorart::index::Snapshot;
+use priorart::suffix::Token;
+use priorart::with_view;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+
+use super::client::{Running, build, settings};
+
+const SEPARATOR: u32 = 50_257;
+
+fn documents() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut out = Vec::new();
+    for dir in ["src/query", "src/server", "src/corpus", "src/embed", "."] {
+        for entry in std::fs::read_dir(root.join(dir)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "rs" || e == "md") {
+                let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+                out.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    out.sort();
+    // Copies, so that some long n-grams occur more than once.
+    let copies: Vec<_> = out[..5].iter().map(|(name, text)| (format!("copy/{name}"), text.clone())).collect();
+    out.extend(copies);
+    out
+}
+
+/// Every position of the stream, documents in order, each ended by the separator.
+fn stream(snapshot: &Snapshot) -> Vec<u32> {
+    let shard = &snapshot.shards[0];
+    let mut out = Vec::new();
+    for document in 0..shard.documents.len() as u32 {
+        let range = shard.documents.token_range(document).unwrap();
+        let tokens = range.start as usize..range.end as usize - 1;
+        with_view!(shard.exact, v => out.extend(v.read(tokens).iter().map(|t| t.id())));
+        out.push(SEPARATOR);
+    }
+    out
+}
+
+fn requests(stream: &[u32]) -> Vec<Value> {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(11);
+    let mut ngram = |n: usize| loop {
+        let at = rng.random_range(0..stream.len() - n);
+        if !stream[at..at + n].contains(&SEPARATOR) {
+            return stream[at..at + n].to_vec();
+        }
+    };
+    let mut out = vec![json!({ "query_type": "count", "query_ids": [] })];
+    for round in 0..60 {
+        let n = 1 + round % 8;
+        let (own, mixed) = (ngram(n), [ngram(n), ngram(2)].concat());
+        for ids in [&own, &mixed] {
+            for kind in ["count", "prob", "infgram_prob"] {
+                out.push(json!({ "query_type": kind, "query_ids": ids }));
+            }
+            for kind in ["ntd", "infgram_ntd"] {
+                out.push(json!({ "query_type": kind, "query_ids": ids, "max_support": 1000 }));
+            }
+        }
+        // A few ranks each: a frequent n-gram has thousands.
+        out.push(json!({ "query_type": "find", "query_ids": ngram(5 + round % 4), "max_disp_len": 7 + round % 5 }));
+        let clauses = json!([[ngram(2)], [ngram(1), ngram(2)]]);
+        out.push(json!({ "query_type": "count", "query_ids": clauses, "max_diff_tokens": 50 }));
+        out.push(json!({ "query_type": "find_cnf", "query_ids": clauses, "max_diff_tokens": 50 }));
+    }
+    out
+}
+
+/// What the package answers.
+fn package(modules: &Path, directory: &Path, metadata: &[String], requests: &[Value]) -> Vec<Value> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/infinigram.py");
+    let mut child = Command::new("python3")
+        .arg(script)
+        .env("PYTHONPATH", modules)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 starts");
+    let input = json!({ "directory": directory, "separator": SEPARATOR, "metadata": metadata, "requests": requests });
+    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "the package failed");
+    // Its engine writes a line of its own before.
+    let text = String::from_utf8(out.stdout).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+/// The fields in which both must agree. What depends on the order of ranks or on where a stream puts its separators is made alike.
+fn comparable(answer: &Value, shift: u64) -> Value {
+    let mut out = answer.clone();
+    let fields = out.as_object_mut().unwrap();
+    for own in ["latency", "tokens", "token_ids", "longest_suffix", "segment_by_shard"] {
+        fields.remove(own);
+    }
+    if let Some(by_id) = fields.get_mut("result_by_token_id") {
+        for of_token in by_id.as_object_mut().unwrap().values_mut() {
+            *of_token = of_token["cont_cnt"].clone();
+        }
+    }
+    if let Some(ptrs) = fields.get_mut("ptrs_by_shard") {
+        let mut list: Vec<u64> = ptrs[0].as_array().unwrap().iter().map(|p| p.as_u64().unwrap() - shift).collect();
+        list.sort_unstable();
+        *ptrs = json!(list);
+    }
+    if let Some(documents) = fields.get_mut("documents") {
+        let mut list: Vec<String> = documents
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|d| {
+                let metadata: Value = serde_json::from_str(d["metadata"].as_str().unwrap()).unwrap();
+                // The window is settled by these; its `token_ids` give way to the query's in an answer that is one document.
+                json!([d["doc_ix"], d["doc_len"], d["disp_len"], d["needle_offset"], metadata["linenum"]]).to_string()
+            })
+            .collect();
+        list.sort();
+        *documents = json!(list);
+    }
+    out
+}
+
+#[test]
+fn answers_as_the_package_does() {
+    let Some(modules) = std::env::var_os("PRIORART_INFINIGRAM") else {
+        println!("skipped: PRIORART_INFINIGRAM does not name a directory with the package infini-gram");
+        return;
+    };
+    let documents = documents();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sources");
+    build(&path, "sources.jsonl", &documents.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect::<Vec<_>>());
+    let stream = stream(&Snapshot::open(&path).unwrap());
+    let bytes: Vec<u8> = stream.iter().flat_map(|&t| (t as u16).to_le_bytes()).collect();
+    std::fs::write(dir.path().join("stream.u16"), bytes).unwrap();
+    let metadata: Vec<String> = (0..documents.len())
+        .map(|i| json!({ "path": "sources.jsonl", "linenum": i, "metadata": {} }).to_string())
+        .collect();
+    let requests = requests(&stream);
+    let theirs = package(Path::new(&modules), dir.path(), &metadata, &requests);
+    assert_eq!(theirs.len(), requests.len());
+
+    let server = Running::start(move |set| set.indexes = vec![settings("sources", &path)]);
+    let mut occurring = 0;
+    for (request, theirs) in requests.iter().zip(&theirs) {
+        let mut body = request.clone();
+        body["index"] = "sources".into();
+        let display = body.as_object_mut().unwrap().remove("max_disp_len").filter(|_| request["query_type"] == "find");
+        let mut ours = server.post("/", &body).json;
+        if let Some(display) = display {
+            // Their `find` was answered with the documents of its ranks.
+            let segment = ours["segment_by_shard"][0].clone();
+            let documents: Vec<Value> = (segment[0].as_u64().unwrap()..segment[1].as_u64().unwrap())
+                .map(|rank| {
+                    let ask = json!({ "index": "sources", "query_type": "get_doc_by_rank", "query_ids": request["query_ids"], "s": 0, "rank": rank, "max_disp_len": display });
+                    server.post("/", &ask).json
+                })
+                .collect();
+            ours["documents"] = documents.into();
+        }
+        // Their documents begin one token later in the stream: each follows its separator.
+        assert_eq!(comparable(&ours, 0), comparable(theirs, 2), "{request}\nours: {ours}\ntheirs: {theirs}");
+        occurring += usize::from(["count", "cnt", "cont_cnt"].iter().any(|k| theirs[*k].as_u64() > Some(0)));
+    }
+    assert!(occurring > 200, "only {occurring} of {} answers are of n-grams that occur", requests.len());
+}
