@@ -11,7 +11,8 @@ use std::path::Path;
 use fixture::{fast_place, model, setting};
 use priorart::ann::{Kind, VectorSettings};
 use priorart::corpus::discover;
-use priorart::embed::chunk::ChunkRule;
+use priorart::embed::chunk::{ChunkRule, Unit};
+use priorart::embed::colbert::PlainLate;
 use priorart::embed::{Encoder, OpenOptions, StaticEncoder};
 use priorart::index::build::{BuildOptions, build, publish, seed, task_shards};
 use priorart::index::deep::DeepOptions;
@@ -73,8 +74,8 @@ fn index(dir: &Path, tokenizer: &str, encoder: &dyn Encoder, files: &Corpus, kin
         build(&index, &tokenizer, &files, &options, &mut |_| ()).unwrap();
         for shard in task_shards(&index, &tokenizer, &files, &options).unwrap() {
             let settings = VectorSettings { kind, ..VectorSettings::default() };
-            let rule = ChunkRule { window: 10, stride: 10 };
-            semantic::write(&**index.store(), &shard, encoder, &rule, &settings, &mut |_| ()).unwrap();
+            let rule = ChunkRule { window: 10, stride: 10, unit: Unit::Encoder };
+            semantic::write(&**index.store(), &shard, &tokenizer, encoder, &rule, &settings, &mut |_| ()).unwrap();
         }
         publish(&index, &tokenizer, &files, &options, |_| ()).unwrap();
     }
@@ -110,7 +111,8 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     fn new(snapshot: &'a Snapshot, encoder: &'a dyn Encoder) -> Asked<'a> {
         let settings = Settings { windows: vec![10, 20], candidates: 30, rerank: 8, ..Settings::default() };
-        Asked { snapshot, encoder, scorer: Scorer::new(snapshot, encoder, settings, 1 << 24).unwrap() }
+        let late = Box::leak(Box::new(PlainLate::new(encoder)));
+        Asked { snapshot, encoder, scorer: Scorer::new(snapshot, encoder, late, settings, 1 << 24, None).unwrap() }
     }
 
     fn answer(&mut self, n: usize, all: &[&(String, String)]) -> (&'static str, Value) {
@@ -165,7 +167,7 @@ impl<'a> Asked<'a> {
                 ("rank", json!([named, s.find_id(id).unwrap().len()]))
             }
             _ => {
-                let text = Text { id: format!("q{n}"), text: text.clone(), source: None };
+                let text = Text { id: format!("q{n}"), text: text.clone(), ..Text::default() };
                 ("novelty", bare(self.scorer.score(std::slice::from_ref(&text)).unwrap()))
             }
         }
