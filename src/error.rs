@@ -96,7 +96,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Corrupt { .. } | Error::Checksum { .. } => Some(
-                "run `priorart info --verify --index DIR` to list every damaged block; restore the file from a copy or rebuild the index".into(),
+                "run `index-tools verify --index DIR` to list every damaged block and what to do; restore the file from a copy or rebuild the index".into(),
             ),
             Error::NewerFormat { .. } => Some("upgrade priorart, or rebuild the index with this version".into()),
             Error::Damaged { .. } => Some(
@@ -111,6 +111,7 @@ impl Error {
             Error::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull => Some("free some disk space and run the same command again".into()),
                 std::io::ErrorKind::PermissionDenied => Some("check the owner and mode of the path".into()),
+                std::io::ErrorKind::ReadOnlyFilesystem => Some("the file system is mounted read-only; mount it for writing".into()),
                 _ => None,
             },
             Error::Model { .. } => None,

@@ -180,3 +180,15 @@ fn completions_are_scripts() {
         assert!(script.contains("decontaminate"));
     }
 }
+
+#[test]
+fn manual_pages_are_roff() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = succeed(dir.path(), &["man"]);
+    assert!(page.contains(".TH priorart 1") && page.contains("decontaminate"), "{}", &page[..200]);
+    succeed(dir.path(), &["man", "--out", "pages"]);
+    for name in ["priorart.1", "priorart-build.1", "priorart-remove.1", "priorart-reference-build.1"] {
+        let page = fs::read_to_string(dir.path().join("pages").join(name)).unwrap();
+        assert!(page.contains(".SH NAME"), "{name}");
+    }
+}

@@ -160,7 +160,13 @@ impl Export {
         let rows = if is_parquet(&self.out) && self.space.is_none() {
             chunks(&snapshot, &self.out)?
         } else if let Some(name) = &self.space {
-            let space = Space::open(&snapshot.dir, &snapshot.manifest, name)?;
+            let space = Space::of(&snapshot, name)?;
+            if (0..space.ids.len() as u32).any(|row| space.is_hidden(row)) {
+                return Err(Error::invalid_hint(
+                    format!("the space {name:?} has rows of removed documents"),
+                    "run `index-tools compact`, which takes them out, and export again",
+                ));
+            }
             matrix(space.vectors.flat()?, &self.out)?;
             let mut path = self.out.clone().into_os_string();
             path.push(".ids");

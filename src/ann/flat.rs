@@ -101,6 +101,18 @@ impl FlatIndex {
         })
     }
 
+    /// The stored elements of a row, without its scale; empty beyond the end.
+    pub fn row_bytes(&self, row: u32) -> &[u8] {
+        let range = row as usize * self.dim()..(row as usize + 1) * self.dim();
+        match self.sections() {
+            Ok(Data::F32(v)) => v.get(range).map(bytemuck::cast_slice),
+            Ok(Data::F16(v)) => v.get(range).map(bytemuck::cast_slice),
+            Ok(Data::Int8 { codes, .. }) => codes.get(range).map(bytemuck::cast_slice),
+            Err(_) => None,
+        }
+        .unwrap_or_default()
+    }
+
     /// Exact similarities of `query` and the given rows, in their order. A row beyond the end is an error.
     pub fn scores(&self, query: &[f32], rows: &[u32]) -> Result<Vec<f32>> {
         check_dim(query.len(), self.dim())?;
@@ -364,6 +376,26 @@ impl FlatWriter {
         Ok(())
     }
 
+    /// Appends a row of another index as it is stored there, or encoded anew where that has another element type.
+    pub fn copy(&mut self, from: &FlatIndex, row: u32) -> Result<()> {
+        check_dim(from.dim(), self.dim)?;
+        let Some(vector) = from.vector(row) else {
+            return Err(Error::invalid(format!("row {row} is beyond the {} rows of the index", from.len())));
+        };
+        if from.element != self.element {
+            return self.push(&vector);
+        }
+        self.out.write(from.row_bytes(row))?;
+        if let Data::Int8 { scales, .. } = from.rows().data {
+            self.scales.extend(scales.get(row as usize));
+        }
+        // Not less than any norm, which is all that is asked of it.
+        let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() as f32;
+        self.max_norm = self.max_norm.max(norm.next_up().min(f32::MAX));
+        self.rows += 1;
+        Ok(())
+    }
+
     /// Completes the file and makes it durable.
     pub fn finish(mut self) -> Result<()> {
         if self.rows >= u64::from(u32::MAX) {
@@ -458,6 +490,25 @@ mod tests {
             }
             std::fs::write(&path, &good[..cut % good.len()]).unwrap();
             prop_assert!(FlatIndex::open(&path).is_err());
+        }
+    }
+
+    #[test]
+    fn a_copied_row_has_the_same_bytes() {
+        for element in [Element::F32, Element::F16, Element::Int8] {
+            let (_from, index) = build(&sample(300, 20, 9), 20, element);
+            let dir = tempfile::tempdir().unwrap();
+            let mut writer = FlatWriter::create(&dir.path().join("v"), 20, element).unwrap();
+            let rows: Vec<u32> = (0..300).filter(|r| r % 3 != 1).collect();
+            rows.iter().for_each(|&row| writer.copy(&index, row).unwrap());
+            assert!(writer.copy(&index, 300).is_err());
+            writer.finish().unwrap();
+            let copy = FlatIndex::open(&dir.path().join("v")).unwrap();
+            assert_eq!(copy.len(), rows.len());
+            for (new, &old) in rows.iter().enumerate() {
+                assert_eq!(copy.row_bytes(new as u32), index.row_bytes(old));
+                assert_eq!(copy.vector(new as u32), index.vector(old));
+            }
         }
     }
 

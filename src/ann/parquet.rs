@@ -15,7 +15,7 @@ use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::record::Field;
 use ::parquet::schema::parser::parse_message_type;
 
-use crate::corpus::not_written;
+use crate::corpus::{not_written, survive};
 use crate::error::{Error, Result};
 
 const GROUP: usize = 8192;
@@ -46,6 +46,15 @@ fn damaged(path: &Path, error: ParquetError) -> Error {
 /// A column that is not there (those there are named) or of another type; a row without an id or vector, with another dimension than
 /// the first, or with a value that is not finite: named by its number from 1.
 pub fn read_parquet(
+    path: &Path,
+    id_column: &str,
+    vector_column: &str,
+    each: &mut dyn FnMut(String, &[f32]) -> Result<()>,
+) -> Result<u64> {
+    survive(path, || read_rows(path, id_column, vector_column, each))
+}
+
+fn read_rows(
     path: &Path,
     id_column: &str,
     vector_column: &str,

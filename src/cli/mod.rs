@@ -86,6 +86,12 @@ enum Command {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
+    /// Print the manual page, or write those of all commands to a directory
+    Man {
+        /// Directory for one page a command
+        #[arg(long, value_name = "DIR")]
+        out: Option<std::path::PathBuf>,
+    },
 }
 
 /// How a command ended.
@@ -143,6 +149,20 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "priorart", &mut script);
             output::write(&script)?;
+            Ok(Outcome::Done)
+        }
+        Command::Man { out } => {
+            match out {
+                Some(dir) => {
+                    std::fs::create_dir_all(&dir).map_err(Error::io(&dir, "create directory"))?;
+                    clap_mangen::generate_to(Cli::command(), &dir).map_err(Error::io(&dir, "write"))?;
+                }
+                None => {
+                    let mut page = Vec::new();
+                    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+                    output::write(&page)?;
+                }
+            }
             Ok(Outcome::Done)
         }
     }

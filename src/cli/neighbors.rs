@@ -245,7 +245,7 @@ fn of_space(global: &Global, snapshot: &Snapshot, name: &str, args: &NeighborsAr
         )
         .into());
     }
-    let space = Space::open(&snapshot.dir, &snapshot.manifest, name)?;
+    let space = Space::of(snapshot, name)?;
     let wanted = (args.top_k, args.min_similarity);
     let (params, exact) = (args.search.params(), args.search.exact);
     let mut answers: Vec<(String, Vec<SpaceHit>)> = Vec::new();

@@ -16,7 +16,7 @@ use crate::index::{DocumentRef, Snapshot, remove};
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
     /// Ids of documents to remove; every document with that id is
-    #[arg(value_name = "ID", required_unless_present_any = ["ids", "source"])]
+    #[arg(value_name = "ID", required_unless_present_any = ["ids", "source", "matching"])]
     id: Vec<String>,
     /// A file of ids, one a line; - for standard input
     #[arg(long, value_name = "FILE")]
@@ -24,7 +24,10 @@ pub struct RemoveArgs {
     /// Remove all documents whose source path matches this glob
     #[arg(long, value_name = "GLOB")]
     source: Vec<String>,
-    /// Go on when an id or a glob has no document
+    /// Remove all documents in which this n-gram occurs
+    #[arg(long, value_name = "NGRAM")]
+    matching: Vec<String>,
+    /// Go on when an id, a glob or an n-gram has no document
     #[arg(long)]
     ignore_missing: bool,
     /// Say what would be removed, and remove nothing
@@ -64,11 +67,26 @@ pub fn remove(global: &Global, args: RemoveArgs) -> anyhow::Result<Outcome> {
         }
         chosen.extend(found);
     }
+    for text in &args.matching {
+        let ngram = snapshot.ngram(text)?;
+        if ngram.is_empty() {
+            return Err(Error::invalid_hint(
+                format!("--matching {text:?}: it has no tokens, so every document would match"),
+                "give an n-gram with at least one token",
+            )
+            .into());
+        }
+        let found = snapshot.documents_with(&ngram);
+        if found.is_empty() {
+            missing.push(format!("{text:?}"));
+        }
+        chosen.extend(found);
+    }
     if !missing.is_empty() && !args.ignore_missing {
         let shown: Vec<&str> = missing.iter().take(5).map(String::as_str).collect();
         return Err(Error::invalid_hint(
             format!(
-                "{} of the ids and globs have no document in generation {}: {}{}",
+                "{} of the ids, globs and n-grams have no document in generation {}: {}{}",
                 missing.len(),
                 snapshot.manifest.generation,
                 shown.join(", "),

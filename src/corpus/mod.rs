@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 pub use bad::{BadRecord, BadRecords};
 pub use discover::{discover, discover_tokens, kind_of};
 pub use documents::Documents;
-pub(crate) use parquet::not_written;
+pub(crate) use parquet::{not_written, survive};
 pub use tokens::{TokenFormat, TokenInput};
 pub use writer::{CorpusWriter, Written};
 
@@ -44,7 +44,7 @@ pub const MAX_RECORD_BYTES: usize = 1 << 30;
 pub fn open(file: &SourceFile, options: &ReadOptions) -> Result<Box<dyn CorpusReader>> {
     Ok(match file.kind {
         FileKind::Jsonl | FileKind::JsonlGz | FileKind::JsonlZst => Box::new(jsonl::JsonlReader::open(file, options)?),
-        FileKind::Parquet => Box::new(parquet::ParquetReader::open(file, options)?),
+        FileKind::Parquet => Box::new(parquet::survive(&file.path, || parquet::ParquetReader::open(file, options))?),
         FileKind::Text => Box::new(text::TextReader::open(file)?),
         FileKind::Tokens => match &options.tokens {
             Some(input) => Box::new(tokens::TokenReader::open(file, input)?),

@@ -71,6 +71,14 @@ pub(super) fn open_file(file: &SourceFile) -> Result<SerializedFileReader<File>>
     SerializedFileReader::new(opened).map_err(|e| damaged(file, 0, e))
 }
 
+/// Runs what reads a Parquet file. The library for it panics on some files whose structure contradicts itself; here that is damage.
+pub(crate) fn survive<T>(path: &std::path::Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let what = "not usable as Parquet: its structure contradicts itself".into();
+        Err(Error::Damaged { path: path.to_path_buf(), offset: 0, what })
+    })
+}
+
 pub(super) fn damaged(file: &SourceFile, offset: u64, error: ParquetError) -> Error {
     Error::Damaged { path: file.path.clone(), offset, what: format!("not usable as Parquet: {error}") }
 }
@@ -318,7 +326,10 @@ impl CorpusReader for ParquetReader {
             return Ok(false);
         }
         if self.batch_left == 0 {
-            match self.refill() {
+            // As in `survive`.
+            let refilled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.refill()))
+                .unwrap_or_else(|_| Err(ParquetError::General("its structure contradicts itself".into())));
+            match refilled {
                 Ok(true) => {}
                 Ok(false) => {
                     self.ended = true;

@@ -390,6 +390,31 @@ fn save(store: &dyn Store, dir: &Path, progress: &ProgressFile) -> Result<()> {
     store.sync_dir(dir)
 }
 
+/// Removes what is left of builds whose shards have all been published: a power cut may come between the publication and that. The
+/// writer's lock must be held. Builds that run are told by their tasks' locks.
+pub(super) fn sweep_published(store: &dyn Store, root: &Path) -> Result<()> {
+    let building = root.join(BUILDING);
+    let plans = store.list(&building)?;
+    if plans.is_empty() {
+        return Ok(());
+    }
+    for plan in &plans {
+        let path = building.join(&plan.name);
+        let mut unused = true;
+        for task in store.list(&path)?.iter().filter(|e| e.is_dir) {
+            let task = path.join(&task.name);
+            unused &= !store.list(&task)?.iter().any(|e| e.is_dir) && store.lock(&task.join("lock")).is_ok();
+        }
+        if unused {
+            store.remove(&path)?;
+        }
+    }
+    if store.list(&building)?.is_empty() {
+        store.remove(&building)?;
+    }
+    Ok(())
+}
+
 /// Directories of the finished shards of task `options.task`. Errors when it is not done.
 pub fn task_shards(
     index: &IndexDir,
@@ -440,8 +465,7 @@ pub fn publish(
         let mut entry = PartEntry::new(id, meta.documents, meta.tokens, meta.text_bytes);
         if let Some(semantic) = semantic {
             settle_encoder(&mut next, &semantic)?;
-            let told = serde_json::json!({"chunks": semantic.chunks, "vector_index": semantic.vector_index});
-            entry.extra.insert("semantic".into(), told);
+            entry.extra.insert("semantic".into(), semantic.summary());
         }
         next.shards.push(entry);
     }

@@ -85,6 +85,7 @@ impl IndexDir {
     pub fn prune(&self, keep: Keep) -> Result<Pruned> {
         let _lock = self.lock()?;
         let current = self.manifest()?.generation;
+        self.sweep(current)?;
         let numbers = self.generations()?;
         let first = match keep {
             Keep::Newest(n) => numbers.len().checked_sub(n.max(1)).and_then(|i| numbers.get(i).copied()).unwrap_or(0),

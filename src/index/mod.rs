@@ -12,11 +12,14 @@
 //! ```
 
 pub mod build;
+pub mod deep;
+pub mod erasure;
 mod generations;
 pub mod import;
 mod manifest;
 mod publish;
 pub mod remove;
+pub mod rewrite;
 mod snapshot;
 pub mod spaces;
 

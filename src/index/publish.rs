@@ -159,11 +159,11 @@ impl IndexDir {
         self.store.create_dir_all(&tmp.join(SHARDS))?;
         self.store.create_dir_all(&tmp.join(REMOVED))?;
         let (shards, removed, spaces) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Transaction { dir: self.clone(), base, shards, removed, spaces, _lock: lock })
+        Ok(Transaction { dir: self.clone(), base, shards, removed, spaces, adopted: Vec::new(), _lock: lock })
     }
 
     /// Removes what no generation refers to. The lock must be held.
-    fn sweep(&self, current: u64) -> Result<()> {
+    pub(super) fn sweep(&self, current: u64) -> Result<()> {
         self.store.remove(&self.root.join(TMP))?;
         for entry in self.store.list(&self.root.join(GENERATIONS))? {
             let number = entry.name.strip_suffix(".json").and_then(|n| n.parse::<u64>().ok());
@@ -172,6 +172,7 @@ impl IndexDir {
             }
         }
         self.store.sync_dir(&self.root.join(GENERATIONS))?;
+        super::build::sweep_published(&*self.store, &self.root)?;
         self.sweep_parts().map(drop)
     }
 
@@ -230,6 +231,8 @@ pub struct Transaction {
     shards: Vec<String>,
     removed: Vec<String>,
     spaces: Vec<String>,
+    /// Shards taken over, and where from.
+    adopted: Vec<(String, PathBuf)>,
     _lock: Box<dyn Lock>,
 }
 
@@ -288,6 +291,7 @@ impl Transaction {
         let path = self.new_part(SHARDS, id)?;
         self.dir.store.rename(from, &path)?;
         // Or a power cut might leave both names, and whoever cleans up the old place would empty the published shard.
+        self.adopted.push((id.to_string(), from.to_path_buf()));
         self.dir.store.sync_dir(from.parent().unwrap_or(Path::new(".")))?;
         self.shards.push(id.to_string());
         Ok(())
@@ -387,6 +391,15 @@ impl Drop for Transaction {
             Err(e) => Err(e),
         };
         if let Ok(generation) = generation {
+            // Shards that were built elsewhere go back there unless they were published: building them may have taken hours.
+            let store = &*self.dir.store;
+            for (id, from) in self.adopted.iter().filter(|_| generation == self.base.generation) {
+                for place in [self.tmp(), self.dir.root.clone()].map(|p| p.join(SHARDS).join(id)) {
+                    if store.exists(&place).is_ok_and(|there| there) {
+                        let _ = store.rename(&place, from);
+                    }
+                }
+            }
             let _ = self.dir.sweep(generation);
         }
     }

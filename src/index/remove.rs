@@ -6,23 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{DocumentRef, Manifest, PartEntry, Snapshot};
+use super::{DocumentRef, Manifest, PartEntry, Snapshot, Transaction};
 use crate::error::{Error, Result};
-use crate::shard::Layout;
-use crate::shard::build::{Batch, ShardBuilder, tokenize};
-use crate::shard::removed;
-use crate::suffix::Token;
-use crate::tokenize::TokenizerKind;
-use crate::with_view;
+use crate::shard::build::ShardBuilder;
+use crate::shard::{Layout, copy, removed};
 
-/// Text tokenised at a time, in bytes.
-const BATCH_TEXT: usize = 8 << 20;
-/// Tokens read at a time.
-const BATCH_TOKENS: usize = 1 << 20;
+/// Text of documents copied together, in bytes.
+pub(super) const BATCH_TEXT: usize = 8 << 20;
 
 /// Publishes a generation without `documents` of `snapshot`, which must be the index's current generation.
 ///
-/// Cost: reads, tokenises and sorts the removed documents, as building an index of them would. Memory: as for a shard of them.
+/// Cost: reads and sorts the tokens of the removed documents, as building an index of them would. Memory: as for a shard of them.
 ///
 /// # Errors
 /// No documents, one that does not exist or is removed already, a generation published since the snapshot was opened, another writer.
@@ -30,7 +24,18 @@ pub fn remove(snapshot: &Snapshot, documents: &BTreeSet<DocumentRef>) -> Result<
     if documents.is_empty() {
         return Err(Error::invalid("there is no document to remove"));
     }
-    let mut tx = snapshot.dir.begin()?;
+    if let Some(d) = documents.iter().find(|d| !snapshot.has(**d)) {
+        return Err(Error::invalid(format!("there is no document {} in shard {}", d.document, d.shard)));
+    }
+    let mut tx = begin(snapshot)?;
+    let mut next = tx.manifest().clone();
+    next.removed.push(write(&mut tx, snapshot, documents)?);
+    tx.publish(next)
+}
+
+/// A transaction that starts from the generation of `snapshot`.
+pub(super) fn begin(snapshot: &Snapshot) -> Result<Transaction> {
+    let tx = snapshot.dir.begin()?;
     if tx.manifest().generation != snapshot.manifest.generation {
         return Err(Error::invalid_hint(
             format!(
@@ -41,56 +46,46 @@ pub fn remove(snapshot: &Snapshot, documents: &BTreeSet<DocumentRef>) -> Result<
             "run the same command again",
         ));
     }
-    let mut next = tx.manifest().clone();
+    Ok(tx)
+}
+
+/// Writes a removal of documents of `snapshot`, hidden already or not.
+pub(super) fn write(tx: &mut Transaction, snapshot: &Snapshot, documents: &BTreeSet<DocumentRef>) -> Result<PartEntry> {
     let id = tx.next_id();
     let path = tx.new_removed_dir(&id)?;
+    let store = tx.store().clone();
+    let mut builder = ShardBuilder::create(&*store, &path, &snapshot.tokenizer, Layout::Fast)?;
     let mut lists: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    let mut builder = ShardBuilder::create(&**tx.store(), &path, &snapshot.tokenizer, Layout::Fast)?;
-    // Its tokens are subtracted; nothing shows a removed document, so nothing else of it is written again.
-    let mut append = |mut batch: Batch| -> Result<()> {
-        batch.documents.iter_mut().for_each(|document| *document = Default::default());
-        builder.append(&batch)
-    };
-    let (mut texts, mut batch, mut bytes, mut text_bytes) = (Vec::new(), Batch::default(), 0, 0);
-    for &document in documents {
-        let shard = snapshot.shards.get(document.shard as usize).filter(|_| snapshot.has(document));
-        let Some(shard) = shard else {
-            return Err(Error::invalid(format!(
-                "there is no document {} in shard {}",
-                document.document, document.shard
-            )));
-        };
-        lists.entry(document.shard).or_default().push(document.document);
-        match snapshot.tokenizer.kind {
-            // As they were counted: of a document that came as tokens, its text may be cut in another way.
-            TokenizerKind::Closed(_) => {
-                let range = shard.tokens_of(document.document);
-                with_view!(shard.exact, v => batch.ids.extend(v.read(range).iter().map(|t| t.id())));
-                batch.ends.push(batch.ids.len());
-                batch.documents.push(Default::default());
-                text_bytes += shard.documents.text_len(document.document)? as u64;
-                if batch.ids.len() >= BATCH_TOKENS {
-                    append(std::mem::take(&mut batch))?;
-                }
-            }
-            TokenizerKind::Open(_) => {
-                let read = shard.documents.get(document.document)?;
-                bytes += read.text.len();
-                text_bytes += read.text.len() as u64;
-                texts.push(read);
-                if bytes >= BATCH_TEXT {
-                    append(tokenize(&snapshot.tokenizer, std::mem::take(&mut texts))?)?;
-                    bytes = 0;
-                }
-            }
+    documents.iter().for_each(|d| lists.entry(d.shard).or_default().push(d.document));
+    let mut text_bytes = 0;
+    for (&number, list) in &lists {
+        let shard = &snapshot.shards[number as usize];
+        for some in portions(shard, list)? {
+            // Their tokens are subtracted; nothing shows a removed document, so nothing else of it is written again.
+            builder.append(&copy::batch(shard, some, false)?)?;
+        }
+        for &document in list {
+            text_bytes += shard.documents.text_len(document)? as u64;
         }
     }
-    append(tokenize(&snapshot.tokenizer, texts)?)?;
-    append(batch)?;
     let meta = builder.finish()?;
     let lists: Vec<(String, Vec<u32>)> =
         lists.into_iter().map(|(shard, list)| (snapshot.manifest.shards[shard as usize].id.clone(), list)).collect();
-    removed::write(&**tx.store(), &path, &lists)?;
-    next.removed.push(PartEntry::new(id, meta.documents, meta.tokens, text_bytes));
-    tx.publish(next)
+    removed::write(&*store, &path, &lists)?;
+    Ok(PartEntry::new(id, meta.documents, meta.tokens, text_bytes))
+}
+
+/// Cuts a list of documents into pieces of some megabytes of text.
+pub(super) fn portions<'a>(shard: &crate::shard::Shard, documents: &'a [u32]) -> Result<Vec<&'a [u32]>> {
+    let mut out = Vec::new();
+    let (mut from, mut bytes) = (0, 0);
+    for (i, &document) in documents.iter().enumerate() {
+        bytes += shard.documents.text_len(document)?;
+        if bytes >= BATCH_TEXT || i + 1 - from >= 4096 {
+            out.push(&documents[from..=i]);
+            (from, bytes) = (i + 1, 0);
+        }
+    }
+    out.push(&documents[from..]);
+    Ok(out)
 }

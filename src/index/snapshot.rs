@@ -46,8 +46,20 @@ impl Snapshot {
     /// Opens the current generation of the index at `path`.
     pub fn open(path: &Path) -> Result<Snapshot> {
         let dir = IndexDir::open(path)?;
-        let manifest = dir.manifest()?;
-        Snapshot::of(dir, manifest)
+        let mut manifest = dir.manifest()?;
+        loop {
+            let generation = manifest.generation;
+            match Snapshot::of(dir.clone(), manifest) {
+                Ok(snapshot) => return Ok(snapshot),
+                // Between the manifest and its files another generation may have been published and this one pruned.
+                Err(error) => {
+                    manifest = dir.manifest()?;
+                    if manifest.generation == generation {
+                        return Err(error);
+                    }
+                }
+            }
+        }
     }
 
     /// [`open`](Self::open), then copies the exact index into memory, as far as `budget` bytes reach.

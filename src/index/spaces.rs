@@ -6,10 +6,10 @@
 //!
 //! Opening maps the vectors and reads the ids into memory (their bytes, and some 50 more each).
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
-use super::{IndexDir, Manifest, PartEntry, Transaction};
+use super::{IndexDir, Manifest, PartEntry, Snapshot, Transaction};
 use crate::ann::flat::FlatWriter;
 use crate::ann::{
     Hit, Indexed, IvfParams, Kind, SearchParams, Source, StoredAs, VectorIndex, VectorSettings, normalize,
@@ -79,18 +79,98 @@ pub fn import(
         out.push(&scaled)?;
         ids.push(id)
     })?;
-    let Some((writer, dim)) = writer else { return Err(Error::invalid("there are no vectors to import")) };
+    let Some((writer, _)) = writer else { return Err(Error::invalid("there are no vectors to import")) };
     writer.finish()?;
+    let meta = finish(&draft.tx, &path, name, unit, settings)?;
+    draft.publish(&meta, &ids.text)
+}
+
+/// Builds the vector index of a space whose vectors are written in the directory `path`, and drops them where none are to be stored.
+fn finish(tx: &Transaction, path: &Path, name: &str, unit: bool, settings: &VectorSettings) -> Result<SpaceMeta> {
     let flat = crate::ann::FlatIndex::open(&path.join(VECTORS_BIN))?;
-    let built = settings.resolve(flat.len() as u64, dim);
+    let (rows, dim) = (flat.len() as u64, flat.dim());
+    let built = settings.resolve(rows, dim);
     built.build(&Source::Flat(&flat), &path.join(ANN_BIN))?;
-    let rows = flat.len() as u64;
     drop(flat);
     if built.store.0.is_none() {
-        draft.tx.store().remove(&path.join(VECTORS_BIN))?;
+        tx.store().remove(&path.join(VECTORS_BIN))?;
     }
-    let meta = SpaceMeta { name: name.into(), rows, dim, normalized: unit, vector_index: built };
-    draft.publish(&meta, &ids.text)
+    Ok(SpaceMeta { name: name.into(), rows, dim, normalized: unit, vector_index: built })
+}
+
+/// Writes a space's ids and description; returns its part of the manifest.
+fn described(tx: &Transaction, path: &Path, id: String, meta: &SpaceMeta, ids: &str) -> Result<PartEntry> {
+    let store = tx.store();
+    store.write_file(&path.join(IDS_TXT), ids.as_bytes())?;
+    let json = serde_json::to_vec_pretty(meta).map_err(|e| Error::invalid(format!("space: {e}")))?;
+    store.write_file(&path.join(SPACE_JSON), &json)?;
+    let mut entry = PartEntry::new(id, 0, 0, 0);
+    for (field, value) in [
+        ("name", serde_json::json!(meta.name)),
+        ("rows", serde_json::json!(meta.rows)),
+        ("dim", serde_json::json!(meta.dim)),
+        ("vector_index", serde_json::json!(meta.vector_index)),
+    ] {
+        entry.extra.insert(field.into(), value);
+    }
+    Ok(entry)
+}
+
+/// Ids that only removed documents have: rows of a space with such an id are hidden.
+pub fn removed_ids(snapshot: &Snapshot) -> Result<HashSet<String>> {
+    let mut ids = HashSet::new();
+    for (number, shard) in snapshot.shards.iter().enumerate() {
+        for removal in &snapshot.removals {
+            for document in removal.documents.documents(number) {
+                ids.insert(shard.documents.id(document)?);
+            }
+        }
+    }
+    let mut gone = HashSet::new();
+    for id in ids {
+        if snapshot.find_id(&id)?.is_empty() {
+            gone.insert(id);
+        }
+    }
+    Ok(gone)
+}
+
+/// Writes the spaces of `next` that have rows named in `ids` again without them. A space of nothing else is dropped.
+pub(super) fn without(tx: &mut Transaction, next: &mut Manifest, dir: &IndexDir, ids: &HashSet<String>) -> Result<()> {
+    for part in std::mem::take(&mut next.spaces) {
+        let space = Space::open_part(dir, &part)?;
+        let keep: Vec<u32> = (0..).zip(&space.ids).filter(|(_, id)| !ids.contains(*id)).map(|(row, _)| row).collect();
+        if keep.len() == space.ids.len() {
+            next.spaces.push(part);
+            continue;
+        }
+        if keep.is_empty() {
+            continue;
+        }
+        let id = tx.next_id();
+        let path = tx.new_space_dir(&id)?;
+        let Ok(flat) = space.vectors.flat() else {
+            return Err(Error::invalid_hint(
+                format!(
+                    "the space {:?} has rows of removed documents, and stores no vectors from which to write the others again",
+                    space.meta.name
+                ),
+                "import it again without those rows, with --replace",
+            ));
+        };
+        let mut out = FlatWriter::create(&path.join(VECTORS_BIN), space.meta.dim, flat.element())?;
+        let mut lines = String::new();
+        for &row in &keep {
+            out.copy(flat, row)?;
+            lines.push_str(&space.ids[row as usize]);
+            lines.push('\n');
+        }
+        out.finish()?;
+        let settings = &space.meta.vector_index;
+        let meta = finish(tx, &path, &space.meta.name, space.meta.normalized, settings)?;
+        next.spaces.push(described(tx, &path, id, &meta, &lines)?);
+    }
+    Ok(())
 }
 
 /// Publishes the FAISS index in the file `from` as a space named `name`: it is searched as it is, and no vectors are stored beside it. Its id map,
@@ -197,19 +277,7 @@ impl Draft {
 
     /// Writes what is not there yet and publishes the generation that has the space.
     fn publish(mut self, meta: &SpaceMeta, ids: &str) -> Result<Manifest> {
-        let store = self.tx.store();
-        store.write_file(&self.path.join(IDS_TXT), ids.as_bytes())?;
-        let json = serde_json::to_vec_pretty(meta).map_err(|e| Error::invalid(format!("space: {e}")))?;
-        store.write_file(&self.path.join(SPACE_JSON), &json)?;
-        let mut entry = PartEntry::new(self.id, 0, 0, 0);
-        for (field, value) in [
-            ("name", serde_json::json!(meta.name)),
-            ("rows", serde_json::json!(meta.rows)),
-            ("dim", serde_json::json!(meta.dim)),
-            ("vector_index", serde_json::json!(meta.vector_index)),
-        ] {
-            entry.extra.insert(field.into(), value);
-        }
+        let entry = described(&self.tx, &self.path, self.id, meta, ids)?;
         self.next.spaces.push(entry);
         self.tx.publish(self.next)
     }
@@ -227,6 +295,7 @@ pub struct Space {
     pub ids: Vec<String>,
     pub vectors: Indexed,
     rows: HashMap<String, u32>,
+    hidden: HashSet<u32>,
 }
 
 /// A row near a query.
@@ -248,6 +317,10 @@ impl Space {
             };
             return Err(Error::invalid_hint(format!("the index has no space named {name:?}"), hint));
         };
+        Space::open_part(dir, part)
+    }
+
+    fn open_part(dir: &IndexDir, part: &PartEntry) -> Result<Space> {
         let path = dir.space_dir(&part.id);
         let read = |file: &str| -> Result<(std::path::PathBuf, Vec<u8>)> {
             let path = path.join(file);
@@ -265,7 +338,20 @@ impl Space {
             return Err(Error::corrupt(&txt, 0, format!("{} ids for {} vectors", ids.len(), vectors.len())));
         }
         let rows = ids.iter().cloned().zip(0..).collect();
-        Ok(Space { meta, ids, vectors, rows })
+        Ok(Space { meta, ids, vectors, rows, hidden: HashSet::new() })
+    }
+
+    /// Opens the space `name` of a snapshot; rows whose ids only removed documents have are hidden.
+    pub fn of(snapshot: &Snapshot, name: &str) -> Result<Space> {
+        let mut space = Space::open(&snapshot.dir, &snapshot.manifest, name)?;
+        let gone = removed_ids(snapshot)?;
+        space.hidden = gone.iter().filter_map(|id| space.rows.remove(id)).collect();
+        Ok(space)
+    }
+
+    /// Whether a row is hidden, because its document was removed.
+    pub fn is_hidden(&self, row: u32) -> bool {
+        self.hidden.contains(&row)
     }
 
     /// The row with this id.
@@ -301,8 +387,9 @@ impl Space {
             }
         }
         let index = self.vectors.searcher(exact)?;
-        let keep = |row: u32| Some(row) != own;
-        let keep: Option<crate::ann::Keep> = if own.is_some() { Some(&keep) } else { None };
+        let keep = |row: u32| Some(row) != own && !self.is_hidden(row);
+        let filtered = own.is_some() || !self.hidden.is_empty();
+        let keep: Option<crate::ann::Keep> = if filtered { Some(&keep) } else { None };
         let found = match at_least {
             Some(least) => index.within(&queries, least, params, keep)?,
             None => index.search(&queries, k, params, keep)?,

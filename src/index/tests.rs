@@ -304,7 +304,7 @@ fn an_unfinished_section_or_an_unlisted_part_is_not_published() {
 fn an_unpublished_index_is_created_again() {
     let place = tempfile::tempdir().unwrap();
     let root = place.path().join("index");
-    let left = root.join("building/0123456789abcdef");
+    let left = root.join("building/0123456789abcdef/task-00000/shard-00000");
     IndexDir::create(&root, seed()).unwrap();
     std::fs::create_dir_all(&left).unwrap();
     let dir = IndexDir::create(&root, seed()).unwrap();

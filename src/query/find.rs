@@ -164,6 +164,11 @@ impl Snapshot {
         self.groups(ngram).len() as u64
     }
 
+    /// All documents in which `ngram` occurs, in shard and document order.
+    pub fn documents_with(&self, ngram: &Ngram) -> Vec<DocumentRef> {
+        self.groups(ngram).into_iter().map(|g| g.document).collect()
+    }
+
     /// The documents in which `ngram` occurs, a page of them with context.
     pub fn find(&self, ngram: &Ngram, options: &FindOptions) -> Result<Found> {
         self.locate(ngram).page(options)

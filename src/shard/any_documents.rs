@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::documents::{Documents, StoredDocument};
 use super::infinigram::ImportedDocuments;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tokenize::Tokenizer;
 
 /// Documents of either origin; the methods are those of [`Documents`].
@@ -59,6 +59,20 @@ impl AnyDocuments {
         match self {
             Stored(d) => d.document_at(position),
             Imported(d) => d.document_at(position),
+        }
+    }
+
+    /// Checks that documents follow each other without gaps.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn verify(&self) -> Result<()> {
+        match self {
+            Stored(d) => d.verify(),
+            Imported(d) => match (0..self.len() as u32).find(|&i| d.token_range(i).is_none_or(|r| r.is_empty())) {
+                Some(i) => Err(Error::invalid(format!("document {i}: its place in the token stream is impossible"))),
+                None => Ok(()),
+            },
         }
     }
 

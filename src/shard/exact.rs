@@ -17,7 +17,7 @@ use crate::store::Store;
 use crate::suffix::compact::{self, CompactIndex};
 use crate::suffix::layout::{self, Shape, SuffixMeta};
 use crate::suffix::pointers::PointerIndex;
-use crate::suffix::{SuffixView, Token, sort};
+use crate::suffix::{SuffixView, Token, sort, verify};
 
 /// The token stream.
 pub const TOKENS_BIN: &str = "tokens.bin";
@@ -138,6 +138,23 @@ pub enum AnyView<'a> {
     U32(SuffixView<'a, u32>),
     Compact(CompactIndex<'a>),
     Pointers(PointerIndex<'a>),
+}
+
+impl AnyView<'_> {
+    /// Checks the index against its own stream: the fast layout to the last byte, the others by a sample.
+    ///
+    /// # Errors
+    /// As [`SuffixView::verify`] and [`verify::sampled`].
+    pub fn verify(&self, meta: &SuffixMeta) -> Result<()> {
+        let stream = meta.stream as usize;
+        match self {
+            AnyView::U8(v) => v.verify(),
+            AnyView::U16(v) => v.verify(),
+            AnyView::U32(v) => v.verify(),
+            AnyView::Compact(v) => verify::sampled(*v, stream, meta.separator),
+            AnyView::Pointers(v) => verify::sampled(*v, stream, meta.separator),
+        }
+    }
 }
 
 /// Runs `$body` with `$view` bound to the shard's [`TokenIndex`](crate::suffix::TokenIndex), whatever its layout and width.

@@ -7,11 +7,13 @@
 //! - [`semantic`]: chunks of the documents, their embeddings, the vector index over them.
 //! - [`removed`]: which documents a removal hides.
 //! - [`build`]: documents in, a finished shard directory out.
+//! - [`copy`]: documents of a finished shard for another one.
 //!
 //! [`Shard::open`] maps a shard's files; nothing is read until a query touches it.
 
 mod any_documents;
 pub mod build;
+pub mod copy;
 pub mod documents;
 pub mod exact;
 pub mod infinigram;

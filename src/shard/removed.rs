@@ -71,6 +71,14 @@ impl RemovedDocuments {
         Ok(RemovedDocuments { bitmaps })
     }
 
+    /// The hidden documents of the `shard`-th shard, rising.
+    pub fn documents(&self, shard: usize) -> impl Iterator<Item = u32> + '_ {
+        let words = self.bitmaps.get(shard).map_or(&[][..], Vec::as_slice);
+        let bits =
+            |(i, &word): (usize, &u64)| (0..64).filter(move |b| word >> b & 1 == 1).map(move |b| (i * 64 + b) as u32);
+        words.iter().enumerate().flat_map(bits)
+    }
+
     /// Whether document `document` of the `shard`-th shard is hidden.
     pub fn contains(&self, shard: usize, document: u32) -> bool {
         self.bitmaps

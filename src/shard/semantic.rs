@@ -45,6 +45,11 @@ pub struct SemanticMeta {
 }
 
 impl SemanticMeta {
+    /// What the manifest tells of a shard's embeddings.
+    pub fn summary(&self) -> serde_json::Value {
+        serde_json::json!({"chunks": self.chunks, "vector_index": self.vector_index})
+    }
+
     /// Reads the description in a shard directory, if there is one.
     pub fn read(dir: &Path) -> Result<Option<SemanticMeta>> {
         let path = dir.join(SEMANTIC_JSON);
@@ -146,14 +151,29 @@ pub fn write(
     let mut vectors = FlatWriter::create(&dir.join(VECTORS_BIN), dim, settings.building())?;
     journal.frames(|values| vectors.push(values))?;
     vectors.finish()?;
+    let made = (encoder.spec().clone(), *rule, settings.clone());
+    finish(store, dir, &chunks, made)?;
+    // From here on the shard is embedded.
+    store.remove(&dir.join(JOURNAL))?;
+    store.sync_dir(dir)?;
+    Ok(chunks.len() as u64)
+}
+
+/// Builds the vector index over the finished vectors and writes the chunk table and the description, all synced.
+fn finish(
+    store: &dyn Store,
+    dir: &Path,
+    chunks: &[ChunkRef],
+    (encoder, chunking, requested): (EncoderSpec, ChunkRule, VectorSettings),
+) -> Result<()> {
     let flat = FlatIndex::open(&dir.join(VECTORS_BIN))?;
     if flat.len() != chunks.len() {
         let what = format!("{} vectors for {} chunks: the documents changed", flat.len(), chunks.len());
-        return Err(Error::corrupt(dir.join(JOURNAL), 0, what));
+        return Err(Error::corrupt(dir.join(VECTORS_BIN), 0, what));
     }
-    let built = settings.resolve(chunks.len() as u64, dim);
+    let built = requested.resolve(chunks.len() as u64, flat.dim());
     built.build(&Source::Flat(&flat), &dir.join(ANN_BIN))?;
-    if settings.store.0.is_none() {
+    if built.store.0.is_none() {
         drop(flat);
         store.remove(&dir.join(VECTORS_BIN))?;
     }
@@ -166,20 +186,49 @@ pub fn write(
     }
     out.finish()?;
     store.sync_file(&dir.join(CHUNKS_BIN))?;
-    let meta = SemanticMeta {
-        chunks: chunks.len() as u64,
-        encoder: encoder.spec().clone(),
-        chunking: *rule,
-        requested: settings.clone(),
-        vector_index: built,
-    };
+    let meta = SemanticMeta { chunks: chunks.len() as u64, encoder, chunking, requested, vector_index: built };
     let json = serde_json::to_vec_pretty(&meta).map_err(|e| Error::invalid(format!("embedding: {e}")))?;
     store.write_file(&dir.join(SEMANTIC_JSON), &json)?;
-    store.sync_dir(dir)?;
-    // From here on the shard is embedded.
-    store.remove(&dir.join(JOURNAL))?;
-    store.sync_dir(dir)?;
-    Ok(chunks.len() as u64)
+    store.sync_dir(dir)
+}
+
+/// Chunks and embeddings of a shard that is made of documents of others, without an encoder: for each shard its embeddings and what has
+/// become of each of its documents, `None` for one left out. Returns the description of what was written; nothing is where no shard has
+/// embeddings.
+///
+/// Memory: 12 bytes a chunk; then what the vector index needs. Cost: a copy, and building the vector index.
+pub fn copy(
+    store: &dyn Store,
+    dir: &Path,
+    parts: &[(Option<&Semantic>, &[Option<u32>])],
+) -> Result<Option<SemanticMeta>> {
+    let mut made = None;
+    let mut chunks: Vec<ChunkRef> = Vec::new();
+    let mut vectors: Option<FlatWriter> = None;
+    for (semantic, numbers) in parts {
+        let Some(semantic) = semantic else { continue };
+        let flat = semantic.vectors.flat()?;
+        let Some(meta) = &semantic.meta else {
+            let what = "a shard has embeddings but no description of them, as early versions wrote it";
+            return Err(Error::invalid_hint(what, "build the index again"));
+        };
+        made.get_or_insert_with(|| (meta.encoder.clone(), meta.chunking, meta.requested.clone()));
+        let out = match &mut vectors {
+            Some(out) => out,
+            None => vectors.insert(FlatWriter::create(&dir.join(VECTORS_BIN), flat.dim(), flat.element())?),
+        };
+        for row in 0..flat.len() as u32 {
+            let Some(chunk) = semantic.chunk(row) else { continue };
+            if let Some(Some(document)) = numbers.get(chunk.document as usize) {
+                out.copy(flat, row)?;
+                chunks.push(ChunkRef { document: *document, ..chunk });
+            }
+        }
+    }
+    let (Some(made), Some(vectors)) = (made, vectors) else { return Ok(None) };
+    vectors.finish()?;
+    finish(store, dir, &chunks, made)?;
+    SemanticMeta::read(dir)
 }
 
 /// The opened chunks and embeddings of a shard.

@@ -11,34 +11,29 @@
 //!
 //! [`FaultStore::fail_at`] makes one operation fail (a full disk), [`FaultStore::crash_at`] that one and all after it (the power
 //! cut). Only operations that change something are counted. Meant for small indexes: all content is in memory.
+//!
+//! [`FaultStore::over`] does everything in a real directory as well, so that readers, which map files, can take part in what is tested;
+//! [`FaultStore::watch`] hands out the images of every moment of one run. Files that the writers of vector indexes make without a
+//! store (they sync them themselves) are taken over, as synced files with names that are not durable yet, when an operation meets
+//! their directory.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{Cursor, Error as IoError, ErrorKind, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Entry, Lock, Store};
+use super::{DiskStore, Entry, Lock, Store};
 use crate::error::{Error, Result};
-use crate::format::{OutputFile, checksum};
+use crate::format::OutputFile;
+
+mod image;
+
+pub use image::{Image, Images};
 
 /// A file system in memory. Clones share it.
 #[derive(Clone, Default)]
 pub struct FaultStore {
     state: Arc<Mutex<State>>,
-}
-
-/// What a power cut left: every path with its content; `None` is a directory.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Image {
-    pub entries: BTreeMap<PathBuf, Option<Vec<u8>>>,
-}
-
-/// All (or a sample of) the images one power cut may leave.
-#[derive(Debug)]
-pub struct Images {
-    pub images: Vec<Image>,
-    /// Whether every combination of unsynced changes is among them.
-    pub exhaustive: bool,
 }
 
 type Inode = usize;
@@ -76,7 +71,13 @@ struct State {
     plan: Plan,
     crashed: bool,
     locks: BTreeSet<PathBuf>,
+    /// Whether everything is done on the real file system, too.
+    real: bool,
+    watcher: Option<Watcher>,
 }
+
+/// Is told the number of each operation, what it is, and the images before it.
+type Watcher = (usize, Box<dyn FnMut(usize, &str, Images) + Send>);
 
 impl Default for State {
     fn default() -> Self {
@@ -88,6 +89,8 @@ impl Default for State {
             plan: Plan::None,
             crashed: false,
             locks: BTreeSet::new(),
+            real: false,
+            watcher: None,
         }
     }
 }
@@ -99,7 +102,12 @@ impl State {
     fn step(&mut self, what: &str, path: &Path) -> IoResult<()> {
         self.alive()?;
         let number = self.done.len();
-        self.done.push(format!("{what} {}", path.display()));
+        let operation = format!("{what} {}", path.display());
+        if let Some((limit, mut watcher)) = self.watcher.take() {
+            watcher(number, &operation, self.images(limit, number as u64));
+            self.watcher = Some((limit, watcher));
+        }
+        self.done.push(operation);
         match self.plan {
             Plan::Fail(at, kind) if at == number => Err(IoError::new(kind, "injected fault")),
             Plan::Crash(at) if at == number => {
@@ -187,42 +195,53 @@ impl State {
             }
         }
         self.step("remove", path)?;
+        if self.real {
+            match self.names(node).is_ok() {
+                true => std::fs::remove_dir(path)?,
+                false => std::fs::remove_file(path)?,
+            }
+        }
         self.change(dir, vec![(name, None)], None);
         Ok(())
     }
 
-    /// The image in which the pending changes `chosen` and the content variants `contents` reached storage.
-    fn image(&self, chosen: &[bool], contents: &[u8], dirty: &[Inode]) -> Image {
-        let mut dirs: BTreeMap<Inode, BTreeMap<String, Inode>> = BTreeMap::new();
-        for (i, node) in self.nodes.iter().enumerate() {
-            if let Node::Dir { durable, .. } = node {
-                dirs.insert(i, durable.clone());
-            }
+    /// Takes over what others have made in a real directory; `deep`: and in those under it.
+    fn adopt(&mut self, path: &Path, deep: bool) -> IoResult<()> {
+        let Ok(dir) = self.find(path) else { return Ok(()) };
+        if !self.real || self.names(dir).is_err() {
+            return Ok(());
         }
-        let picked = self.pending.iter().zip(chosen).filter(|(_, c)| **c).map(|(change, _)| change);
-        let required: HashSet<u64> = picked.clone().filter_map(|c| c.requires).collect();
-        for (change, chosen) in self.pending.iter().zip(chosen) {
-            if let (true, Some(names)) = (*chosen || required.contains(&change.serial), dirs.get_mut(&change.dir)) {
-                apply(names, &change.names);
-            }
-        }
-        let mut image = Image::default();
-        let mut stack = vec![(PathBuf::from("/"), ROOT)];
-        while let Some((path, node)) = stack.pop() {
-            match (&self.nodes[node], dirs.get(&node)) {
-                (Node::File { now, durable }, _) => {
-                    let variant = dirty.iter().position(|&d| d == node).map_or(0, |i| contents[i]);
-                    image.entries.insert(path, Some(content(now, durable, variant)));
+        let mut seen = BTreeSet::new();
+        for entry in std::fs::read_dir(path)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let known = self.names(dir)?.get(&name).copied();
+            seen.insert(name.clone());
+            if path.is_dir() {
+                if deep {
+                    self.adopt(&path, true)?;
                 }
-                (Node::Dir { .. }, names) => {
-                    for (name, &child) in names.into_iter().flatten() {
-                        stack.push((path.join(name), child));
-                    }
-                    image.entries.insert(path, None);
+                continue;
+            }
+            let content = std::fs::read(&path)?;
+            match known.map(|node| &mut self.nodes[node]) {
+                Some(Node::File { now, .. }) if *now == content => {}
+                Some(Node::File { now, durable }) => {
+                    now.clone_from(&content);
+                    *durable = content;
+                }
+                Some(Node::Dir { .. }) => {}
+                None => {
+                    let node = self.new_node(Node::File { now: content.clone(), durable: content });
+                    self.change(dir, vec![(name, Some(node))], None);
                 }
             }
         }
-        image
+        let gone: Vec<String> = self.names(dir)?.keys().filter(|name| !seen.contains(*name)).cloned().collect();
+        for name in gone {
+            self.change(dir, vec![(name, None)], None);
+        }
+        Ok(())
     }
 }
 
@@ -232,26 +251,6 @@ fn apply(names: &mut BTreeMap<String, Inode>, changes: &[(String, Option<Inode>)
             Some(node) => names.insert(name.clone(), *node),
             None => names.remove(name),
         };
-    }
-}
-
-const VARIANTS: u8 = 4;
-
-/// What storage holds of a file with unsynced content.
-fn content(now: &[u8], durable: &[u8], variant: u8) -> Vec<u8> {
-    let mut old = durable.to_vec();
-    match variant {
-        0 => old,
-        1 => now.to_vec(),
-        2 => {
-            old.resize(now.len(), 0);
-            old[..now.len() / 2].copy_from_slice(&now[..now.len() / 2]);
-            old
-        }
-        _ => {
-            old.resize(now.len(), 0);
-            old
-        }
     }
 }
 
@@ -285,6 +284,31 @@ impl FaultStore {
         store
     }
 
+    /// A file system that does everything in the existing directory `root` as well. Paths are real paths.
+    pub fn over(root: &Path) -> FaultStore {
+        let store = FaultStore::new();
+        {
+            let mut state = store.state();
+            let mut at = ROOT;
+            for name in components(root) {
+                let node = state.new_node(Node::Dir { now: BTreeMap::new(), durable: BTreeMap::new() });
+                if let Node::Dir { now, durable } = &mut state.nodes[at] {
+                    now.insert(name.clone(), node);
+                    durable.insert(name, node);
+                }
+                at = node;
+            }
+            state.real = true;
+        }
+        store
+    }
+
+    /// Calls `watcher` before every operation with its number, its words and the images of at most `limit` combinations that a power
+    /// cut at that moment may leave. The watcher must not use this store.
+    pub fn watch(&self, limit: usize, watcher: impl FnMut(usize, &str, Images) + Send + 'static) {
+        self.state().watcher = Some((limit, Box::new(watcher)));
+    }
+
     /// Operation number `n` (from 0) fails with `kind`; those after it work.
     pub fn fail_at(&self, n: usize, kind: ErrorKind) {
         self.state().plan = Plan::Fail(n, kind);
@@ -311,51 +335,7 @@ impl FaultStore {
     /// else a sample of about `limit`: every front part of the changes in time order, every change alone, all but one, and
     /// combinations drawn from `seed`.
     pub fn images(&self, limit: usize, seed: u64) -> Images {
-        let state = self.state();
-        let changes = state.pending.len();
-        let unsynced = |node: &Node| matches!(node, Node::File { now, durable } if now != durable);
-        let dirty: Vec<Inode> = (0..state.nodes.len()).filter(|&i| unsynced(&state.nodes[i])).collect();
-        let total = (0..changes)
-            .map(|_| 2usize)
-            .chain(dirty.iter().map(|_| usize::from(VARIANTS)))
-            .try_fold(1usize, |product, n| product.checked_mul(n).filter(|&p| p <= limit));
-        let mut choices: Vec<(Vec<bool>, Vec<u8>)> = Vec::new();
-        if let Some(total) = total {
-            for mut number in 0..total {
-                let mut digit = |base: usize| {
-                    let digit = number % base;
-                    number /= base;
-                    digit
-                };
-                let chosen = (0..changes).map(|_| digit(2) == 1).collect();
-                choices.push((chosen, dirty.iter().map(|_| digit(usize::from(VARIANTS)) as u8).collect()));
-            }
-        } else {
-            for variant in 0..VARIANTS {
-                let contents = vec![variant; dirty.len()];
-                choices.extend((0..=changes).map(|n| ((0..changes).map(|i| i < n).collect(), contents.clone())));
-                choices.extend((0..changes).map(|n| ((0..changes).map(|i| i == n).collect(), contents.clone())));
-                choices.extend((0..changes).map(|n| ((0..changes).map(|i| i != n).collect(), contents.clone())));
-            }
-            let mut random = seed;
-            let mut draw = || {
-                random = random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-                checksum(&random.to_le_bytes())
-            };
-            while choices.len() < limit {
-                let chosen = (0..changes).map(|_| draw() % 2 == 1).collect();
-                choices.push((chosen, dirty.iter().map(|_| (draw() % u64::from(VARIANTS)) as u8).collect()));
-            }
-        }
-        let mut seen = HashSet::new();
-        let mut images = Vec::new();
-        for (chosen, contents) in choices {
-            let image = state.image(&chosen, &contents, &dirty);
-            if seen.insert(image.fingerprint()) {
-                images.push(image);
-            }
-        }
-        Images { images, exhaustive: total.is_some() }
+        self.state().images(limit, seed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -363,35 +343,11 @@ impl FaultStore {
     }
 }
 
-impl Image {
-    fn fingerprint(&self) -> u64 {
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        for (path, content) in &self.entries {
-            hasher.update(path.as_os_str().as_encoded_bytes());
-            hasher.update(&[0, u8::from(content.is_some())]);
-            hasher.update(&content.as_ref().map_or(0, Vec::len).to_le_bytes());
-            hasher.update(content.as_deref().unwrap_or_default());
-        }
-        hasher.digest()
-    }
-
-    /// Writes the image to a real directory, `/` of the image being `root`.
-    pub fn write_to(&self, root: &Path) -> Result<()> {
-        for (path, content) in &self.entries {
-            let to = root.join(path.strip_prefix("/").unwrap_or(path));
-            match content {
-                Some(bytes) => std::fs::write(&to, bytes).map_err(Error::io(&to, "write"))?,
-                None => std::fs::create_dir_all(&to).map_err(Error::io(&to, "create directory"))?,
-            }
-        }
-        Ok(())
-    }
-}
-
 struct FaultFile {
     store: FaultStore,
     path: PathBuf,
     node: Inode,
+    real: Option<Box<dyn OutputFile>>,
 }
 
 impl FaultFile {
@@ -408,6 +364,7 @@ impl FaultFile {
 impl Write for FaultFile {
     fn write(&mut self, bytes: &[u8]) -> IoResult<usize> {
         self.change("write", |now| now.extend_from_slice(bytes))?;
+        self.real.as_mut().map_or(Ok(()), |real| real.write_all(bytes))?;
         Ok(bytes.len())
     }
 
@@ -426,7 +383,8 @@ impl OutputFile for FaultFile {
         self.change("overwrite", |now| {
             now.resize(now.len().max(start + bytes.len()), 0);
             now[start..start + bytes.len()].copy_from_slice(bytes);
-        })
+        })?;
+        self.real.as_mut().map_or(Ok(()), |real| real.write_at(offset, bytes))
     }
 
     fn sync(&mut self) -> IoResult<()> {
@@ -472,11 +430,13 @@ impl Store for FaultStore {
             }
         })();
         let node = created.map_err(Error::io(path, "create"))?;
-        Ok(Box::new(FaultFile { store: self.clone(), path: path.to_path_buf(), node }))
+        let real = if state.real { Some(DiskStore.create(path)?) } else { None };
+        Ok(Box::new(FaultFile { store: self.clone(), path: path.to_path_buf(), node, real }))
     }
 
     fn reader(&self, path: &Path) -> Result<Box<dyn Read + Send>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.adopt(path.parent().unwrap_or(path), false).map_err(Error::io(path, "open"))?;
         let node = state.alive().and_then(|()| state.find(path)).map_err(Error::io(path, "open"))?;
         match &state.nodes[node] {
             Node::File { now, .. } => Ok(Box::new(Cursor::new(now.clone()))),
@@ -495,6 +455,9 @@ impl Store for FaultStore {
                     Some(&node) => node,
                     None => {
                         state.step("create directory", &so_far)?;
+                        if state.real {
+                            std::fs::create_dir_all(&so_far)?;
+                        }
                         let node = state.new_node(Node::Dir { now: BTreeMap::new(), durable: BTreeMap::new() });
                         state.change(at, vec![(name, Some(node))], None);
                         node
@@ -507,7 +470,8 @@ impl Store for FaultStore {
     }
 
     fn list(&self, path: &Path) -> Result<Vec<Entry>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.adopt(path, false).map_err(Error::io(path, "list"))?;
         let names = match state.alive().and_then(|()| state.find(path)).and_then(|dir| state.names(dir)) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             names => names.map_err(Error::io(path, "list"))?,
@@ -520,7 +484,8 @@ impl Store for FaultStore {
     }
 
     fn exists(&self, path: &Path) -> Result<bool> {
-        let state = self.state();
+        let mut state = self.state();
+        state.adopt(path.parent().unwrap_or(path), false).map_err(Error::io(path, "inspect"))?;
         match state.alive().and_then(|()| state.find(path)) {
             Ok(_) => Ok(true),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
@@ -531,6 +496,7 @@ impl Store for FaultStore {
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let mut state = self.state();
         (|| {
+            state.adopt(from, true)?;
             state.step("rename", to)?;
             let (old_dir, old_name) = state.parent(from)?;
             let (new_dir, new_name) = state.parent(to)?;
@@ -541,6 +507,9 @@ impl Store for FaultStore {
                 .is_some_and(|&there| state.names(there).is_ok_and(|n| !n.is_empty()))
             {
                 return Err(ErrorKind::DirectoryNotEmpty.into());
+            }
+            if state.real {
+                std::fs::rename(from, to)?;
             }
             if old_dir == new_dir {
                 state.change(old_dir, vec![(old_name, None), (new_name, Some(node))], None);
@@ -555,12 +524,19 @@ impl Store for FaultStore {
 
     fn remove(&self, path: &Path) -> Result<()> {
         let mut state = self.state();
-        state.alive().and_then(|()| state.remove(path)).map_err(Error::io(path, "remove"))
+        state
+            .alive()
+            .and_then(|()| state.adopt(path.parent().unwrap_or(path), false))
+            .and_then(|()| state.adopt(path, true))
+            .and_then(|()| state.remove(path))
+            .map_err(Error::io(path, "remove"))
     }
 
     fn sync_file(&self, path: &Path) -> Result<()> {
         let mut state = self.state();
         (|| {
+            state.adopt(path.parent().unwrap_or(path), false)?;
+            state.adopt(path, false)?;
             state.step("sync", path)?;
             let node = state.find(path)?;
             state.sync_node(node);

@@ -308,6 +308,11 @@ impl<'a, T: Token> SuffixView<'a, T> {
         self.tokens
     }
 
+    /// The keys of the top level.
+    pub(super) fn top(&self) -> &'a [u64] {
+        self.top
+    }
+
     /// The description the view was opened with.
     pub fn meta(&self) -> &SuffixMeta {
         &self.meta

@@ -8,6 +8,7 @@
 //! - [`search`]: intervals and longest matches of one query.
 //! - [`batch`]: the same for many queries at once, their cache misses overlapped.
 //! - [`distribution`]: which tokens follow an n-gram, exactly.
+//! - `verify`: whether a structure is the one of its stream.
 //! - `kernel`: their inner loops, one form an instruction set.
 //! - [`index`]: what every layout answers.
 //! - [`compact`]: another layout, an FM-index that needs no stream and a third of the space, at some microseconds a query.
@@ -44,6 +45,7 @@ pub mod layout;
 pub mod pointers;
 pub mod search;
 pub mod sort;
+pub mod verify;
 
 pub use index::TokenIndex;
 pub use layout::SuffixView;

@@ -45,9 +45,12 @@ impl FileTokenizer {
     pub fn parse(path: &Path, json: &[u8]) -> Result<Self> {
         let bad = |what: String| Error::Model { path: path.to_path_buf(), what };
         let mut value: Value = serde_json::from_slice(json).map_err(|e| bad(format!("not JSON: {e}")))?;
-        tokenizers::canonicalize_value(&mut value).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
-        let engine =
-            tokenizers::from_json(&value.to_string()).map_err(|e| bad(format!("cannot build the tokenizer: {e}")))?;
+        // The engine panics on some files that contradict themselves, such as merges shorter than their prefix.
+        let engine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            tokenizers::canonicalize_value(&mut value).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
+            tokenizers::from_json(&value.to_string()).map_err(|e| bad(format!("cannot build the tokenizer: {e}")))
+        }))
+        .unwrap_or_else(|_| Err(bad("cannot build the tokenizer: the file contradicts itself".into())))?;
         let byte_level = matches!(engine.get_model(), PipelineModel::BPE(bpe) if bpe.is_byte_level());
         let marked_blanks = !byte_level
             && ["normalizer", "pre_tokenizer", "decoder"].into_iter().any(|part| {
