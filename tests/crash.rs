@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use fixture::{fast_place, model, setting};
 use priorart::ann::VectorSettings;
 use priorart::corpus::discover;
-use priorart::embed::chunk::ChunkRule;
+use priorart::embed::chunk::{ChunkRule, Unit};
 use priorart::embed::{Encoder, OpenOptions, StaticEncoder};
 use priorart::index::build::{BuildOptions, build, publish, seed, task_shards};
 use priorart::index::{IndexDir, Keep, Snapshot, remove, rewrite};
@@ -68,9 +68,17 @@ impl World {
         build(dir, &self.tokenizer, &files, &options, &mut |_| ())?;
         for shard in task_shards(dir, &self.tokenizer, &files, &options)? {
             if !semantic::is_complete(&shard) {
-                let rule = ChunkRule { window: 8, stride: 8 };
+                let rule = ChunkRule { window: 8, stride: 8, unit: Unit::Encoder };
                 let settings = VectorSettings::default();
-                semantic::write(&**dir.store(), &shard, &*self.encoder, &rule, &settings, &mut |_| ())?;
+                semantic::write(
+                    &**dir.store(),
+                    &shard,
+                    &self.tokenizer,
+                    &*self.encoder,
+                    &rule,
+                    &settings,
+                    &mut |_| (),
+                )?;
             }
         }
         Ok(publish(dir, &self.tokenizer, &files, &options, |_| ())?.generation)

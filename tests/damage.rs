@@ -14,7 +14,7 @@ use std::time::Duration;
 use fixture::{fast_place, model, setting};
 use priorart::ann::{Kind, SearchParams, VectorSettings};
 use priorart::corpus::discover;
-use priorart::embed::chunk::ChunkRule;
+use priorart::embed::chunk::{ChunkRule, Unit};
 use priorart::embed::{Encoder, OpenOptions, StaticEncoder};
 use priorart::index::build::{BuildOptions, build, publish, seed, task_shards};
 use priorart::index::deep::DeepOptions;
@@ -47,8 +47,8 @@ fn index(place: &Path, tokenizer: &str, encoder: &dyn Encoder) -> PathBuf {
         for shard in task_shards(&dir, &tokenizer, &files, &options).unwrap() {
             let kind = if file == 0 { Kind::Hnsw } else { Kind::Flat };
             let settings = VectorSettings { kind, ..VectorSettings::default() };
-            let rule = ChunkRule { window: 10, stride: 10 };
-            semantic::write(&**dir.store(), &shard, encoder, &rule, &settings, &mut |_| ()).unwrap();
+            let rule = ChunkRule { window: 10, stride: 10, unit: Unit::Encoder };
+            semantic::write(&**dir.store(), &shard, &tokenizer, encoder, &rule, &settings, &mut |_| ()).unwrap();
         }
         publish(&dir, &tokenizer, &files, &options, |_| ()).unwrap();
     }

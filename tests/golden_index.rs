@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fixture::model;
 use priorart::ann::{Kind, VectorSettings};
 use priorart::corpus::discover;
-use priorart::embed::chunk::ChunkRule;
+use priorart::embed::chunk::{ChunkRule, Unit};
 use priorart::embed::{OpenOptions, StaticEncoder};
 use priorart::format::format_version;
 use priorart::index::build::{BuildOptions, build, publish, seed, task_shards};
@@ -57,8 +57,8 @@ fn make(home: &Path, place: &Path) {
         for made in task_shards(&dir, &tokenizer, &files, &options).unwrap() {
             let kind = if shard == 0 { Kind::Hnsw } else { Kind::Flat };
             let settings = VectorSettings { kind, ..VectorSettings::default() };
-            let rule = ChunkRule { window: 12, stride: 12 };
-            semantic::write(&**dir.store(), &made, &encoder, &rule, &settings, &mut |_| ()).unwrap();
+            let rule = ChunkRule { window: 12, stride: 12, unit: Unit::Encoder };
+            semantic::write(&**dir.store(), &made, &tokenizer, &encoder, &rule, &settings, &mut |_| ()).unwrap();
         }
         publish(&dir, &tokenizer, &files, &options, |_| ()).unwrap();
         std::fs::remove_file(&path).unwrap();

@@ -19,8 +19,11 @@ use priorart::query::trace::TraceOptions;
 use priorart::shard::{Shard, Terms, semantic};
 use priorart::tokenize::{Tokenizer, TokenizerKind};
 
-/// Name and function of every target.
-pub const TARGETS: [(&str, fn(&[u8])); 14] = [
+/// Name of a target, and the function that is given the bytes.
+type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 14] = [
     ("manifest", manifest),
     ("section", section),
     ("terms", terms),
@@ -83,8 +86,10 @@ pub fn index() -> &'static Path {
         let encoder = encoder();
         for shard in task_shards(&dir, &tokenizer, &files, &options).expect("shards") {
             let settings = priorart::ann::VectorSettings { kind: priorart::ann::Kind::Hnsw, ..Default::default() };
-            let rule = priorart::embed::chunk::ChunkRule { window: 4, stride: 4 };
-            semantic::write(&**dir.store(), &shard, encoder, &rule, &settings, &mut |_| ()).expect("embeddings");
+            let rule =
+                priorart::embed::chunk::ChunkRule { window: 4, stride: 4, unit: priorart::embed::chunk::Unit::Encoder };
+            semantic::write(&**dir.store(), &shard, &tokenizer, encoder, &rule, &settings, &mut |_| ())
+                .expect("embeddings");
         }
         publish(&dir, &tokenizer, &files, &options, |_| ()).expect("a generation");
         let snapshot = Snapshot::open(&home).expect("a snapshot");
@@ -201,7 +206,8 @@ fn terms(data: &[u8]) {
 
 /// A whole shard with changed bytes and right checksums, opened and queried: `data` is a list of (file, offset, value).
 fn shard(data: &[u8]) {
-    static BASE: OnceLock<(PathBuf, Vec<(String, Vec<u8>)>)> = OnceLock::new();
+    type Files = Vec<(String, Vec<u8>)>;
+    static BASE: OnceLock<(PathBuf, Files)> = OnceLock::new();
     let (dir, files) = BASE.get_or_init(|| {
         let snapshot = snapshot();
         let from = &snapshot.shards[0].dir;
