@@ -24,7 +24,7 @@ pub struct Global {
     /// Memory a build may use, such as 800MB or 4GB [default: 4GB]
     #[arg(long, global = true, env = "PRIORART_MEMORY", value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: Option<u64>,
-    /// Memory for a copy of the exact index, which halves the time of a query: worth it where many are asked [default: 0]
+    /// Memory for a copy of the exact index in huge pages: worth trying where many queries are asked [default: 0]
     #[arg(long, global = true, env = "PRIORART_RESIDENT", value_name = "BYTES", value_parser = parse_bytes)]
     pub resident: Option<u64>,
     /// Say nothing but results and errors
