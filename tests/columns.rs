@@ -16,7 +16,10 @@ const PAIRS: [(&str, &str); 4] = [
         "Tobias collects 14 mushrooms every morning for 9 days and sells them at the market in bags of 6 for $4 a bag. How much money does he earn?",
         "For nine days running Tobias picks fourteen mushrooms each morning; at the market six of them in a bag fetch four dollars. What are his earnings?",
     ),
-    ("The Congress of Vienna (1815) sought primarily to:", "What was the main aim of the 1815 Vienna Congress?"),
+    (
+        "A train leaves Lyon at 9:40 with 312 passengers. In Valence 57 of them get off and 86 others board. How many passengers arrive in Marseille?",
+        "With 312 people on board a train sets off from Lyon at 9:40; 86 join it in Valence, where 57 leave. How many does it bring to Marseille?",
+    ),
     (
         "A library has 3 floors with 45 shelves on each floor. Each shelf holds 60 books, but 250 books are on loan. How many books are in the library?",
         "There are forty-five shelves on every one of a library's three storeys, with room for sixty volumes apiece and all full save for 250 lent out. Count the books that are there.",

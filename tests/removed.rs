@@ -238,7 +238,7 @@ fn leaks_nothing(tokenizer: &str, kind: Kind) {
     let compacted = rewrite::compact(&after, &mut |_| ()).unwrap();
     let (erasure, pruned) = (&compacted.erasure, &compacted.pruned);
     assert!(compacted.rewritten.manifest.removed.is_empty());
-    assert!(erasure.fragments > 50 && erasure.also_kept > 50 && erasure.found.is_empty(), "{erasure:?}");
+    assert!(erasure.fragments > 50 && erasure.also_kept > 10 && erasure.found.is_empty(), "{erasure:?}");
     assert!(pruned.generations >= 4 && pruned.bytes > 0);
     let compact = Snapshot::open(&home).unwrap();
     compare(&compact, "compacted", queries / 4);

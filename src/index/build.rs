@@ -395,9 +395,6 @@ fn save(store: &dyn Store, dir: &Path, progress: &ProgressFile) -> Result<()> {
 pub(super) fn sweep_published(store: &dyn Store, root: &Path) -> Result<()> {
     let building = root.join(BUILDING);
     let plans = store.list(&building)?;
-    if plans.is_empty() {
-        return Ok(());
-    }
     for plan in &plans {
         let path = building.join(&plan.name);
         let mut unused = true;
@@ -409,7 +406,8 @@ pub(super) fn sweep_published(store: &dyn Store, root: &Path) -> Result<()> {
             store.remove(&path)?;
         }
     }
-    if store.list(&building)?.is_empty() {
+    // The directory itself may be all that is left.
+    if store.exists(&building)? && store.list(&building)?.is_empty() {
         store.remove(&building)?;
     }
     Ok(())

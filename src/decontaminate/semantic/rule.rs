@@ -14,8 +14,8 @@ pub fn sieve(share: f32, weight: f32, norm: f32) -> f32 {
 /// Constant, share, ln weight, ln norm, share · ln norm.
 pub const SIEVE: [f32; 5] = [-6.850, -14.569, 4.447, -3.992, 7.350];
 
-/// Logit from which the sieve lets a stretch through.
-pub const SIEVE_LEAST: f32 = 0.0;
+/// Logit from which the sieve lets a stretch through: below a half, because a stretch too many costs an encoding and one too few a leak.
+pub const SIEVE_LEAST: f32 = -3.0;
 
 /// Share of a program's weight below which structure says nothing.
 pub const STRUCTURE_LEAST: f32 = 0.3;

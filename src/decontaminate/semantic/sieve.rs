@@ -24,7 +24,7 @@ const LOOK: f32 = 0.12;
 /// Least share found by the close look for the item to count as a rival of others at its place.
 const RIVAL: f32 = 0.2;
 /// How far below the rule's logit a rival may be.
-const FAR_BELOW: f32 = 4.0;
+const FAR_BELOW: f32 = 1.0;
 /// Stretches kept of one item in one document.
 const PLACES: usize = 3;
 /// Terms are looked up only if at most this share of the items, and at most so many, have them.
