@@ -71,8 +71,8 @@ impl<'a> ChunkStates<'a> {
         }
     }
 
-    /// Keeps states in the cache in `dir` as well, with `bits` bits a dimension. A new cache trains its codec on some
-    /// [`SAMPLE`] states a centroid, drawn from all chunks.
+    /// Keeps states in the cache in `dir` as well, with `bits` bits a dimension. A new cache trains its codec on a sample of states
+    /// (sixteen a centroid), drawn from all chunks.
     pub fn attach(&mut self, dir: &Path, bits: u32) -> Result<()> {
         let rule = self.late.query_rule(0, false);
         let mut documents = self.late.settings(&rule);
