@@ -95,7 +95,7 @@ fn make(tokens: &str, separator: u32, dir: &Path, n: usize) -> anyhow::Result<Va
         suffix,
     };
     std::fs::write(dir.join(SHARD_JSON), serde_json::to_vec(&meta)?)?;
-    let files = [exact::TOKENS_BIN, exact::SUFFIX_BIN, exact::TOP_BIN];
+    let files = [exact::TOKENS_BIN, exact::SUFFIX_BIN, exact::TOP_BIN, exact::RUNS_BIN];
     let mut bytes = 0;
     for file in files {
         bytes += std::fs::metadata(dir.join(file))?.len();

@@ -36,15 +36,16 @@ fn main() -> anyhow::Result<()> {
         sorted.as_secs_f64(),
         start.elapsed().as_secs_f64()
     );
-    let bytes = blocks.len() + top.len() * 8 + stream.len() * 2;
+    let bytes = blocks.len() + top.keys.len() * 8 + top.runs.len() + stream.len() * 2;
     println!("bytes/token {:.3} ({meta:?})", bytes as f64 / stream.len() as f64);
     drop(sa);
-    let view = SuffixView::new(&stream, &blocks, &top, meta)?;
+    let view = SuffixView::new(&stream, &blocks, &top.keys, &top.runs, meta)?;
     println!("\nsmall pages");
     queries(&view, sep);
-    let (in_pages, blocks, top) = (pages(&stream)?, pages(&blocks)?, pages(&top)?);
+    let (in_pages, blocks) = (pages(&stream)?, pages(&blocks)?);
+    let (keys, runs) = (pages(&top.keys)?, pages(&top.runs)?);
     println!("\nhuge pages");
-    queries(&SuffixView::new(&in_pages, &blocks, &top, meta)?, sep);
+    queries(&SuffixView::new(&in_pages, &blocks, &keys, &runs, meta)?, sep);
     Ok(())
 }
 

@@ -229,7 +229,7 @@ def main():
     text = described["text_bytes"] / 1e6
     absolute("build end to end, gpt2", "MB of text/CPU s", text / end_to_end, 25, True)
     shard = next(p for p in (index / "shards").iterdir())
-    structure = sum((shard / f).stat().st_size for f in ("tokens.bin", "suffix.bin", "top.bin"))
+    structure = sum((shard / f).stat().st_size for f in ("tokens.bin", "suffix.bin", "top.bin", "runs.bin"))
     size = lambda *paths: sum(p.stat().st_size for p in paths) / tokens  # noqa: E731
     absolute("size", "bytes/token", structure / tokens, 6.3)
     row("size", "bytes/token", structure / tokens, size(theirs / "tokenized.0", theirs / "table.0", theirs / "offset.0"), "infini-gram", 1)

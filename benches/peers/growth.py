@@ -23,7 +23,7 @@ import peer
 WORK = peer.SCRATCH / "growth-work"
 TOKENS = pathlib.Path(os.environ.get("PRIORART_TOKENS", peer.SCRATCH / "exact-work" / "tokens.u16"))
 SEPARATOR = 50257
-FILES = ("tokens.bin", "suffix.bin", "top.bin")
+FILES = ("tokens.bin", "suffix.bin", "top.bin", "runs.bin")
 COUNTS = 100
 
 
@@ -101,7 +101,7 @@ def cold(size):
         ours("cold", home(size), ",".join(map(str, ids)))
         after = pages(size)
         reads.append(sum(len(after[name] - opened[name]) for name in FILES[:2]))
-        top.append(len(after["top.bin"] - opened["top.bin"]))
+        top.append(sum(len(after[name] - opened[name]) for name in FILES[2:]))
     reads.sort()
     keep(f"cold-{size}", {"mean": sum(reads) / len(reads), "p50": reads[len(reads) // 2], "p99": reads[len(reads) * 99 // 100],
                           "most": reads[-1], "of the top level, mean": sum(top) / len(top), "counts": len(reads)})

@@ -158,13 +158,14 @@ impl Plan {
         let shards = (tokens / tokens_per_shard as f64).ceil().max(1.0);
         let in_shard = (tokens / shards) as u64;
         let each = disk_bytes_per_token(tokenizer, in_shard, Layout::Fast);
-        let top = 8.54 / 256.0;
+        let (top, runs) = (8.54 / 256.0, 1.0 / 64.0);
         let pointers = (64 - in_shard.saturating_sub(1).leading_zeros()).max(1) as f64 / 8.0;
         let suffix = pointers + 1.0 + 8.0 / 64.0;
         let mut parts = vec![
-            ("tokens.bin", tokens * (each - suffix - top)),
+            ("tokens.bin", tokens * (each - suffix - top - runs)),
             ("suffix.bin", tokens * suffix),
             ("top.bin", tokens * top),
+            ("runs.bin", tokens * runs),
             ("documents.bin", stored.0),
             ("documents.idx", stored.1),
         ];
@@ -173,7 +174,7 @@ impl Plan {
             let growth = sampled.map_or(1.0, |s| (in_shard as f64 / s.tokens.max(1) as f64).max(0.0).sqrt());
             parts.push(("terms.bin", terms * growth * shards));
         }
-        let resident = tokens * top + parts.iter().filter(|p| p.0 == "terms.bin").map(|p| p.1).sum::<f64>();
+        let resident = tokens * (top + runs) + parts.iter().filter(|p| p.0 == "terms.bin").map(|p| p.1).sum::<f64>();
         let cpu_hours = cpu_seconds / 3600.0 / self.core_speed;
         Ok(Exact {
             documents: documents as u64,

@@ -31,7 +31,7 @@ pub const ALIGNMENT: usize = 64;
 /// Version of the format that is written; a file of a newer major version is refused.
 pub const FORMAT_MAJOR: u16 = 1;
 /// Minor version: raised by additions that older programs may ignore.
-pub const FORMAT_MINOR: u16 = 0;
+pub const FORMAT_MINOR: u16 = 1;
 
 const LITTLE_ENDIAN: u8 = 1;
 const FLAG_DIRECTORY: u16 = 1;
@@ -62,6 +62,8 @@ impl Kind {
     pub const SUFFIX: Kind = Kind::new("suffix");
     /// Resident top level of a suffix array.
     pub const TOP: Kind = Kind::new("top");
+    /// What the first suffixes of blocks share, for those that the top level cannot tell apart.
+    pub const RUNS: Kind = Kind::new("runs");
     /// Compact index of a token stream.
     pub const COMPACT: Kind = Kind::new("compact");
     /// Compressed documents.

@@ -132,7 +132,7 @@ pub fn disk_bytes_per_token(tokenizer: &Tokenizer, tokens: u64, layout: Layout) 
         TokenizerKind::Closed(t) => closed_layout(tokenizer, t.vocab()).1,
         TokenizerKind::Open(_) => 4,
     };
-    width as f64 + pointer + 1.0 + 8.0 / 64.0 + 8.54 / 256.0
+    width as f64 + pointer + 1.0 + 8.0 / 64.0 + 8.54 / 256.0 + 1.0 / 64.0
 }
 
 /// A shard being built in a directory.

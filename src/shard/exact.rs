@@ -1,6 +1,6 @@
 //! The token index of a shard, in one of three layouts.
 //!
-//! - *fast*: the token stream and its suffix array (`tokens.bin`, `suffix.bin`, `top.bin`);
+//! - *fast*: the token stream and its suffix array (`tokens.bin`, `suffix.bin`, `top.bin`, `runs.bin`);
 //! - *compact*: an FM-index that stands for both (`compact.bin`);
 //! - *infini-gram*: the files of an index that infini-gram has built, read where they are (see [`super::infinigram`]).
 //!
@@ -25,10 +25,12 @@ pub const TOKENS_BIN: &str = "tokens.bin";
 pub const SUFFIX_BIN: &str = "suffix.bin";
 /// The top level of the suffix array.
 pub const TOP_BIN: &str = "top.bin";
+/// What blocks that begin alike share.
+pub const RUNS_BIN: &str = "runs.bin";
 /// The compact index.
 pub const COMPACT_BIN: &str = "compact.bin";
 /// The files that make up a token index, whatever its layout.
-pub const EXACT_FILES: [&str; 4] = [TOKENS_BIN, SUFFIX_BIN, TOP_BIN, COMPACT_BIN];
+pub const EXACT_FILES: [&str; 5] = [TOKENS_BIN, SUFFIX_BIN, TOP_BIN, RUNS_BIN, COMPACT_BIN];
 
 /// How a shard's token index is laid out. Every layout gives the same answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -79,7 +81,7 @@ pub fn write<T: Token>(
             let mut out = store.section(&dir.join(COMPACT_BIN), Kind::COMPACT, 0)?;
             out.put(&bytes)?;
             out.finish()?;
-            return Ok(meta);
+            return Ok(meta.without_runs());
         }
         Layout::Infinigram => return Err(Error::invalid("an index of infini-gram is imported, not built")),
     }
@@ -89,10 +91,13 @@ pub fn write<T: Token>(
     let sorted = sort::suffix_array(stream, separator)?;
     let path = dir.join(SUFFIX_BIN);
     let mut out = store.section(&path, Kind::SUFFIX, 1)?;
-    let keys = layout::write(stream, &sorted, &meta, &mut out).map_err(Error::io(&path, "write"))?;
+    let top = layout::write(stream, &sorted, &meta, &mut out).map_err(Error::io(&path, "write"))?;
     out.finish()?;
     let mut out = store.section(&dir.join(TOP_BIN), Kind::TOP, 8)?;
-    out.put(&keys)?;
+    out.put(&top.keys)?;
+    out.finish()?;
+    let mut out = store.section(&dir.join(RUNS_BIN), Kind::RUNS, 1)?;
+    out.put(&top.runs)?;
     out.finish()?;
     Ok(meta)
 }
@@ -105,7 +110,7 @@ enum Stream {
 }
 
 enum Held {
-    Fast { stream: Stream, blocks: Array<u8>, top: Array<u64>, meta: SuffixMeta, shape: Shape },
+    Fast { stream: Stream, blocks: Array<u8>, top: Array<u64>, runs: Option<Array<u8>>, meta: SuffixMeta, shape: Shape },
     Compact { bytes: Array<u8>, plan: Box<compact::Plan> },
     Infinigram(Files),
 }
@@ -113,7 +118,7 @@ enum Held {
 /// What of an exact index can be held in memory, the part whose bytes save most time first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The search tree, 0.03 bytes a token: read at every step of every query.
+    /// The search tree and the runs, 0.05 bytes a token: read at every step of every query.
     Top,
     /// The tokens, one, two or four bytes each: one place for every query of more than 64 bits.
     Stream,
@@ -227,8 +232,15 @@ impl ExactIndex {
         // Every query reads the top level: one page after another would be a cold start of many reads.
         top.advise(Access::WillNeed)?;
         let meta = shard.suffix;
+        let runs = if meta.runs {
+            let runs = Section::open(dir.join(RUNS_BIN), Kind::RUNS)?;
+            runs.advise(Access::WillNeed)?;
+            Some(runs.array()?)
+        } else {
+            None
+        };
         let shape = Shape::new(&meta).map_err(|e| Error::corrupt(dir.join(super::SHARD_JSON), 0, e.to_string()))?;
-        let held = Held::Fast { stream, blocks: suffix.array()?, top: top.array()?, meta, shape };
+        let held = Held::Fast { stream, blocks: suffix.array()?, top: top.array()?, runs, meta, shape };
         let index = ExactIndex { held };
         match index.view() {
             AnyView::U8(v) => v.check(),
@@ -243,9 +255,9 @@ impl ExactIndex {
     /// Copies `part` into memory of its own, in huge pages where the system has them, if that takes at most `budget` bytes, and takes
     /// them from it. Reads all of the part. Only the fast layout has parts; of the others nothing is copied.
     pub fn make_resident(&mut self, part: Part, budget: &mut u64) -> Result<()> {
-        let Held::Fast { stream, blocks, top, .. } = &mut self.held else { return Ok(()) };
+        let Held::Fast { stream, blocks, top, runs, .. } = &mut self.held else { return Ok(()) };
         let bytes = match (part, &*stream) {
-            (Part::Top, _) => size_of_val(&**top),
+            (Part::Top, _) => size_of_val(&**top) + runs.as_ref().map_or(0, |runs| runs.len()),
             (Part::Stream, Stream::U8(s)) => size_of_val(&**s),
             (Part::Stream, Stream::U16(s)) => size_of_val(&**s),
             (Part::Stream, Stream::U32(s)) => size_of_val(&**s),
@@ -253,7 +265,12 @@ impl ExactIndex {
         } as u64;
         let Some(left) = budget.checked_sub(bytes) else { return Ok(()) };
         match part {
-            Part::Top => *top = top.resident()?,
+            Part::Top => {
+                *top = top.resident()?;
+                if let Some(runs) = runs {
+                    *runs = runs.resident()?;
+                }
+            }
             Part::Stream => match stream {
                 Stream::U8(s) => *s = s.resident()?,
                 Stream::U16(s) => *s = s.resident()?,
@@ -269,11 +286,14 @@ impl ExactIndex {
     #[inline]
     pub fn view(&self) -> AnyView<'_> {
         match &self.held {
-            Held::Fast { stream, blocks, top, meta, shape } => match stream {
-                Stream::U8(s) => AnyView::U8(SuffixView::from_checked(s, blocks, top, *meta, *shape)),
-                Stream::U16(s) => AnyView::U16(SuffixView::from_checked(s, blocks, top, *meta, *shape)),
-                Stream::U32(s) => AnyView::U32(SuffixView::from_checked(s, blocks, top, *meta, *shape)),
-            },
+            Held::Fast { stream, blocks, top, runs, meta, shape } => {
+                let runs = runs.as_deref().unwrap_or_default();
+                match stream {
+                    Stream::U8(s) => AnyView::U8(SuffixView::from_checked(s, blocks, top, runs, *meta, *shape)),
+                    Stream::U16(s) => AnyView::U16(SuffixView::from_checked(s, blocks, top, runs, *meta, *shape)),
+                    Stream::U32(s) => AnyView::U32(SuffixView::from_checked(s, blocks, top, runs, *meta, *shape)),
+                }
+            }
             Held::Compact { bytes, plan } => AnyView::Compact(CompactIndex::from_checked(bytes, plan)),
             Held::Infinigram(files) => AnyView::Pointers(files.view()),
         }

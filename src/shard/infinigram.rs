@@ -138,7 +138,7 @@ pub fn describe(directory: &Path, shard: &str, width: u8, tokenizer: &Tokenizer)
         detokenized: true,
         source: Some(source),
         terms: None,
-        suffix: SuffixMeta::new(stream, documents, separator),
+        suffix: SuffixMeta::new(stream, documents, separator).without_runs(),
     };
     Files::open(&path, &meta)?.check(&path, documents)?;
     Ok(meta)

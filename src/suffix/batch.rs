@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::Token;
 use super::kernel::{Kernel, Task, dispatch};
 use super::layout::{BLOCK, SuffixView};
+use super::runs::Stand;
 use super::search::{Longest, Query, compare, descend};
 
 /// Queries in flight: enough to cover the latency of memory, few enough that their lines stay in the first-level cache.
@@ -134,7 +135,7 @@ impl<T: Token> SuffixView<'_, T> {
             let q = &l.queries[i];
             (l.low[i], l.high[i]) = self.blocks_in((l.low[i], l.high[i]), q.low(), q.high());
         }
-        self.narrow(&mut l, n, ends);
+        self.narrow::<K>(&mut l, n, ends);
         for i in 0..n {
             let q = &l.queries[i];
             let Some(b) = l.low[i].checked_sub(1) else { continue };
@@ -151,21 +152,51 @@ impl<T: Token> SuffixView<'_, T> {
 }
 
 impl<T: Token> SuffixView<'_, T> {
-    /// Where several blocks have the key of a query that is longer than a key, bisects them by their first suffixes, all queries'
-    /// searches in step: for the first that is not less than the query and, with `ends`, for the first that is greater.
+    /// Where several blocks have the key of a query that is longer than a key, finds the first whose suffix is not less than the query and,
+    /// with `ends`, the first that is greater: blindly where that is possible, else by bisecting their first suffixes, in either case
+    /// all queries' searches in step.
     #[inline(always)]
-    fn narrow(&self, l: &mut Located<T>, n: usize, ends: bool) {
+    fn narrow<K: Kernel>(&self, l: &mut Located<T>, n: usize, ends: bool) {
+        let (mut runs, mut run_count) = ([(0, 0); GROUP], 0);
         let mut open = [Bisection::default(); 2 * GROUP];
         let mut m = 0;
-        for i in 0..n {
-            if l.queries[i].bits > 64 && l.low[i] < l.high[i] {
-                let search = Bisection { query: i, upper: false, from: l.low[i], to: l.high[i], at: 0 };
-                open[m] = search;
+        let mut bisect = |query, from, to| {
+            for upper in [false, true].into_iter().take(1 + ends as usize).filter(|_| from < to) {
+                open[m] = Bisection { query, upper, from, to, at: 0 };
                 m += 1;
-                if ends {
-                    open[m] = Bisection { upper: true, ..search };
-                    m += 1;
+            }
+        };
+        for i in 0..n {
+            let (low, high) = (l.low[i], l.high[i]);
+            if l.queries[i].bits <= 64 || low >= high {
+                continue;
+            }
+            if self.has_run(low, high) {
+                self.prefetch_run(low, high);
+                runs[run_count] = (i, 0);
+                run_count += 1;
+            } else {
+                bisect(i, low, high);
+            }
+        }
+        let runs = &mut runs[..run_count];
+        for (i, at) in runs.iter_mut() {
+            *at = self.descend_run::<K>(l.low[*i], l.high[*i], &l.queries[*i].prefix);
+            self.prefetch_position(*at * BLOCK);
+        }
+        for &mut (_, at) in runs.iter_mut() {
+            self.prefetch_stream(self.position(at * BLOCK));
+        }
+        for &mut (i, at) in runs.iter_mut() {
+            let (low, high) = (l.low[i], l.high[i]);
+            match self.stand::<K>(&l.queries[i], low, high, at) {
+                Stand::At(first, last) => {
+                    l.low[i] = first;
+                    if ends {
+                        l.high[i] = last;
+                    }
                 }
+                Stand::Among(from, to) => bisect(i, from, to),
             }
         }
         while m > 0 {

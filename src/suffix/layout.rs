@@ -8,9 +8,11 @@
 //!         ranks beyond the end have branch byte 0 and position 0. After the last group, 8 zero bytes.
 //! top     u64 keys: level 0 has the first key of every group, level l + 1 every 16th key of level l; each level is
 //!         padded to a multiple of 16 keys with u64::MAX; levels follow one another from level 0 up, until one has 16 keys.
+//! runs    one byte a block: the bits that its first suffix shares with the first suffix of the block before, capped at 255;
+//!         0 for the first. Padded with zeros to a multiple of 64.
 //! ```
 //!
-//! Size: 1 + pointer_bits / 8 + 1/8 bytes a token for the groups, 8.53/256 bytes a token for the top. A group is some 17 cache
+//! Size: 1 + pointer_bits / 8 + 1/8 bytes a token for the groups, 8.53/256 bytes a token for the top, 1/64 for the runs. A group is some 17 cache
 //! lines, few enough to be asked for at once: a search waits for memory once for its keys, branch bytes and positions.
 
 use std::io::Write;
@@ -48,6 +50,9 @@ pub struct SuffixMeta {
     pub token_bits: u32,
     /// Bits a position takes.
     pub pointer_bits: u32,
+    /// Whether there are runs: not in a shard of format 1.0, nor in another layout.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub runs: bool,
 }
 
 impl SuffixMeta {
@@ -60,7 +65,13 @@ impl SuffixMeta {
             separator,
             token_bits: bits::token_bits(separator),
             pointer_bits,
+            runs: true,
         }
+    }
+
+    /// The same without runs.
+    pub fn without_runs(self) -> Self {
+        SuffixMeta { runs: false, ..self }
     }
 
     /// Number of blocks.
@@ -101,10 +112,24 @@ impl SuffixMeta {
     pub fn top_keys(&self) -> usize {
         self.levels().iter().sum()
     }
+
+    /// Bytes of the runs, if there are any.
+    pub fn runs_bytes(&self) -> usize {
+        if self.runs { self.blocks().next_multiple_of(BLOCK) } else { 0 }
+    }
+}
+
+/// What [`write`] leaves in memory: what every query reads first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Top {
+    /// The keys of the top level.
+    pub keys: Vec<u64>,
+    /// The runs.
+    pub runs: Vec<u8>,
 }
 
 /// Writes the blocks of `suffix_array` (positions in rank order; those of separators, at the end, are ignored) to `out` and
-/// returns the keys of the top level.
+/// returns the top level and the runs.
 ///
 /// Blocks are made in parallel in the current rayon pool and written in order: the bytes do not depend on the number of threads.
 /// Memory: the keys plus 4 MB a thread. Cost: one random read of the stream a suffix, prefetched.
@@ -113,26 +138,29 @@ pub fn write<T: Token>(
     suffix_array: &[u32],
     meta: &SuffixMeta,
     out: &mut dyn Write,
-) -> std::io::Result<Vec<u64>> {
+) -> std::io::Result<Top> {
     const TASK: usize = 256 * GROUP;
     let ranks = &suffix_array[..meta.ranks as usize];
     let threads = rayon::current_num_threads().max(1);
     let mut keys = Vec::with_capacity(meta.top_keys());
+    let mut runs = Vec::with_capacity(meta.runs_bytes());
     let batch = TASK * threads * 4;
     for (part, from) in ranks.chunks(batch).zip((0..).step_by(batch)) {
-        let made: Vec<(Vec<u8>, Vec<u64>)> = part
+        let made: Vec<Groups> = part
             .par_chunks(TASK)
             .enumerate()
             .map(|(i, task)| {
-                let before = (from + i * TASK).checked_sub(1).map(|r| ranks[r]);
-                encode_groups(tokens, task, before, meta)
+                let start = from + i * TASK;
+                encode_groups(tokens, task, &ranks[start.saturating_sub(BLOCK)..start], meta)
             })
             .collect();
-        for (bytes, firsts) in made {
-            out.write_all(&bytes)?;
-            keys.extend(firsts);
+        for groups in made {
+            out.write_all(&groups.bytes)?;
+            keys.extend(groups.firsts);
+            runs.extend(groups.runs);
         }
     }
+    runs.resize(meta.runs_bytes(), 0);
     out.write_all(&[0u8; 8])?;
     let mut level = 0..keys.len();
     for padded in meta.levels() {
@@ -144,11 +172,18 @@ pub fn write<T: Token>(
             keys.extend(next);
         }
     }
-    Ok(keys)
+    Ok(Top { keys, runs })
 }
 
-/// The bytes of the groups of some ranks, and each group's first key.
-fn encode_groups<T: Token>(tokens: &[T], ranks: &[u32], before: Option<u32>, meta: &SuffixMeta) -> (Vec<u8>, Vec<u64>) {
+/// Some groups: their bytes, each one's first key, and the byte of the runs of each block.
+struct Groups {
+    bytes: Vec<u8>,
+    firsts: Vec<u64>,
+    runs: Vec<u8>,
+}
+
+/// The groups of some ranks, given those of the block before them.
+fn encode_groups<T: Token>(tokens: &[T], ranks: &[u32], before: &[u32], meta: &SuffixMeta) -> Groups {
     // Far enough that a miss of the stream is over when its suffix is compared.
     const AHEAD: usize = 24;
     let width = meta.group_bytes();
@@ -157,7 +192,13 @@ fn encode_groups<T: Token>(tokens: &[T], ranks: &[u32], before: Option<u32>, met
     let mut firsts = Vec::with_capacity(ranks.len() / GROUP + 1);
     let suffix = |at: u32| &tokens[at as usize..];
     let ranks_after = ranks.get(AHEAD..).unwrap_or_default();
-    let mut previous: Option<&[T]> = before.map(suffix);
+    let mut previous: Option<&[T]> = before.last().map(|&at| suffix(at));
+    let mut runs = Vec::with_capacity(ranks.len() / BLOCK + 1);
+    // What the suffixes of a block share with those before them, back to the first suffix of the block before.
+    let mut least = match (before.first(), ranks.first()) {
+        (Some(&there), Some(&here)) => bits::shared(suffix(there), suffix(here), meta.token_bits),
+        _ => 0,
+    };
     for (number, (group, ranks)) in bytes.chunks_exact_mut(width).zip(ranks.chunks(GROUP)).enumerate() {
         let (keys, rest) = group.split_at_mut(KEYS);
         let (branches, positions) = rest.split_at_mut(GROUP);
@@ -187,8 +228,12 @@ fn encode_groups<T: Token>(tokens: &[T], ranks: &[u32], before: Option<u32>, met
             *byte = held as u8;
             held >>= 8;
         }
+        for block in branches[..ranks.len()].chunks(BLOCK) {
+            runs.push(least.min(block[0]));
+            least = block[1..].iter().fold(u8::MAX, |least, &b| least.min(b));
+        }
     }
-    (bytes, firsts)
+    Groups { bytes, firsts, runs }
 }
 
 /// Asks the processor to load the cache line of `slice[at]`; no effect beyond the end.
@@ -214,6 +259,8 @@ pub struct SuffixView<'a, T> {
     pub(super) tokens: &'a [T],
     pub(super) blocks: &'a [u8],
     top: &'a [u64],
+    /// Empty in a shard that was written before there were runs.
+    pub(super) runs: &'a [u8],
     pub(super) meta: SuffixMeta,
     pub(super) shape: Shape,
 }
@@ -239,7 +286,8 @@ impl Shape {
                 meta.ranks, meta.stream
             )));
         }
-        let expected = SuffixMeta::new(meta.stream, meta.stream - meta.ranks, meta.separator);
+        let expected =
+            SuffixMeta { runs: meta.runs, ..SuffixMeta::new(meta.stream, meta.stream - meta.ranks, meta.separator) };
         if *meta != expected {
             return Err(Error::invalid(format!("suffix array: the description {meta:?} should be {expected:?}")));
         }
@@ -271,9 +319,9 @@ impl Shape {
 }
 
 impl<'a, T: Token> SuffixView<'a, T> {
-    /// A view of a stream, its blocks and its top, as `write` made them. Errors name what disagrees.
-    pub fn new(tokens: &'a [T], blocks: &'a [u8], top: &'a [u64], meta: SuffixMeta) -> Result<Self> {
-        let view = SuffixView { tokens, blocks, top, shape: Shape::new(&meta)?, meta };
+    /// A view of a stream, its blocks, its top and its runs (none if `meta` says so), as `write` made them. Errors name what disagrees.
+    pub fn new(tokens: &'a [T], blocks: &'a [u8], top: &'a [u64], runs: &'a [u8], meta: SuffixMeta) -> Result<Self> {
+        let view = SuffixView { tokens, blocks, top, runs, shape: Shape::new(&meta)?, meta };
         view.check()?;
         Ok(view)
     }
@@ -281,6 +329,7 @@ impl<'a, T: Token> SuffixView<'a, T> {
     /// Checks every length against the description.
     pub fn check(&self) -> Result<()> {
         for (what, got, expected) in [
+            ("runs length", self.runs.len() as u64, self.meta.runs_bytes() as u64),
             ("stream length", self.tokens.len() as u64, self.meta.stream),
             ("blocks length", self.blocks.len() as u64, self.meta.blocks_bytes() as u64),
             ("top length", self.top.len() as u64, self.meta.top_keys() as u64),
@@ -294,8 +343,15 @@ impl<'a, T: Token> SuffixView<'a, T> {
 
     /// A view over parts that [`check`](Self::check) has accepted before; costs nothing.
     #[inline(always)]
-    pub fn from_checked(tokens: &'a [T], blocks: &'a [u8], top: &'a [u64], meta: SuffixMeta, shape: Shape) -> Self {
-        SuffixView { tokens, blocks, top, meta, shape }
+    pub fn from_checked(
+        tokens: &'a [T],
+        blocks: &'a [u8],
+        top: &'a [u64],
+        runs: &'a [u8],
+        meta: SuffixMeta,
+        shape: Shape,
+    ) -> Self {
+        SuffixView { tokens, blocks, top, runs, meta, shape }
     }
 
     /// Number of ranks (tokens without separators).
@@ -311,6 +367,11 @@ impl<'a, T: Token> SuffixView<'a, T> {
     /// The keys of the top level.
     pub(super) fn top(&self) -> &'a [u64] {
         self.top
+    }
+
+    /// The runs; empty in a shard without them.
+    pub(super) fn runs(&self) -> &'a [u8] {
+        self.runs
     }
 
     /// The description the view was opened with.

@@ -6,6 +6,7 @@
 //! - [`bits`]: suffixes and queries as bit strings, `token_bits` bits a token, most significant first.
 //! - [`layout`]: the structure on disk, its builder and its checked reader [`SuffixView`].
 //! - [`search`]: intervals and longest matches of one query.
+//! - `runs`: queries among blocks that the top level cannot tell apart.
 //! - [`batch`]: the same for many queries at once, their cache misses overlapped.
 //! - [`distribution`]: which tokens follow an n-gram, exactly.
 //! - `verify`: whether a structure is the one of its stream.
@@ -43,6 +44,7 @@ pub mod index;
 mod kernel;
 pub mod layout;
 pub mod pointers;
+mod runs;
 pub mod search;
 pub mod sort;
 pub mod verify;

@@ -233,7 +233,7 @@ mod tests {
             let mut blocks = Vec::new();
             let sorted = sort::suffix_array(&stream, separator).unwrap();
             let top = layout::write(&stream, &sorted, &meta, &mut blocks).unwrap();
-            let fast = SuffixView::new(&stream, &blocks, &top, meta).unwrap();
+            let fast = SuffixView::new(&stream, &blocks, &top.keys, &top.runs, meta).unwrap();
             prop_assert_eq!(index.read(0..stream.len()), &stream[..stream.len() - 1]);
             for (place, n, change) in picks {
                 let start = place.index(stream.len());

@@ -9,7 +9,8 @@
 //! shares anything at all; comparing the query with that one suffix tells how long the shared prefix is, and the branch bytes
 //! then tell where the query belongs and how far the suffixes that begin with it reach.
 //!
-//! Where many blocks have the same key, their first suffixes are compared with the query by bisection.
+//! Where several blocks have the same key, they are a trie as well (see [`runs`](super::runs)); where they are too many for that, or share
+//! more bits than a byte tells, their first suffixes are compared with the query by bisection.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use super::Token;
 use super::bits::{self, Prefix};
 use super::kernel::{Kernel, Task, dispatch};
 use super::layout::{BLOCK, SuffixView};
+use super::runs::Stand;
 
 /// Where a query stands in a block.
 pub(super) struct Place {
@@ -198,13 +200,29 @@ impl<'a, T: Token> SuffixView<'a, T> {
     /// The interval when blocks `low..high` have the same key as a query longer than that key.
     #[cold]
     fn interval_among<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize) -> Range<usize> {
-        let first = self.partition(low..high, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less);
-        let last = self.partition(first..high, |b| self.order(b * BLOCK, q.tokens) != Ordering::Greater);
+        let (first, last) = self.ends_among::<K>(q, low, high);
         if first == last {
             // Nothing begins with the query but inside block first - 1.
             return first.checked_sub(1).map_or(0..0, |b| self.interval_in::<K>(q, b));
         }
         self.interval_spanning::<K>(q, first, last)
+    }
+
+    /// Of blocks `low..high`, whose keys are that of a query longer than a key: the first whose first suffix is not less than the query, and the
+    /// first one behind those whose suffixes begin with it.
+    #[inline(always)]
+    fn ends_among<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize) -> (usize, usize) {
+        let (from, to) = if low < high && self.has_run(low, high) {
+            match self.stand::<K>(q, low, high, self.descend_run::<K>(low, high, &q.prefix)) {
+                Stand::At(first, last) => return (first, last),
+                Stand::Among(from, to) => (from, to),
+            }
+        } else {
+            (low, high)
+        };
+        let first = self.partition(from..to, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less);
+        let last = self.partition(first..to, |b| self.order(b * BLOCK, q.tokens) != Ordering::Greater);
+        (first, last)
     }
 
     /// The interval when the first suffixes of blocks `first..last`, one at least, are all those that begin with the query.
@@ -279,7 +297,7 @@ impl<'a, T: Token> SuffixView<'a, T> {
     /// The longest match, given that the keys of blocks `low..high` are all the query's, so that only their first suffixes can tell
     /// their order.
     pub(super) fn longest_between<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize) -> Longest {
-        let next = self.partition(low..high, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less);
+        let (next, _) = self.ends_among::<K>(q, low, high);
         let slot = next.checked_sub(1).map_or(0, |b| descend::<K>(self.branches(b), self.block_len(b), &q.prefix));
         self.longest_before::<K>(q, next, slot)
     }

@@ -10,7 +10,7 @@ use super::{SuffixView, Token, TokenIndex, bits, sort};
 struct Built<T> {
     stream: Vec<T>,
     blocks: Vec<u8>,
-    top: Vec<u64>,
+    top: layout::Top,
     meta: SuffixMeta,
 }
 
@@ -33,7 +33,11 @@ impl<T: Token> Built<T> {
         built
     }
     fn view(&self) -> SuffixView<'_, T> {
-        SuffixView::new(&self.stream, &self.blocks, &self.top, self.meta).unwrap()
+        SuffixView::new(&self.stream, &self.blocks, &self.top.keys, &self.top.runs, self.meta).unwrap()
+    }
+    /// As a shard without runs, which bisects.
+    fn plain(&self) -> SuffixView<'_, T> {
+        SuffixView::new(&self.stream, &self.blocks, &self.top.keys, &[], self.meta.without_runs()).unwrap()
     }
     /// Every byte of the groups as FORMAT.md describes it.
     fn check_layout(&self, sa: &[u32]) {
@@ -56,6 +60,11 @@ impl<T: Token> Built<T> {
             }
         }
         assert!(self.blocks == expected, "the groups' bytes differ from their description");
+        let mut runs = vec![0u8; ranks.len().div_ceil(64).next_multiple_of(64)];
+        for (block, byte) in runs.iter_mut().enumerate().take(ranks.len().div_ceil(64)).skip(1) {
+            *byte = bits::common(&prefix(block * 64 - 64), &prefix(block * 64)).min(255) as u8;
+        }
+        assert!(self.top.runs == runs, "the runs differ from their description");
     }
     fn count(&self, q: &[T]) -> usize {
         if q.is_empty() {
@@ -75,6 +84,11 @@ impl<T: Token> Built<T> {
         if !q.iter().any(|t| t.id() >= sep) {
             let r = v.interval(q);
             assert_eq!(r.len(), self.count(q), "count of {q:?}");
+            let bisected = self.plain().interval(q);
+            assert_eq!(
+                (bisected.len(), &bisected.start),
+                (r.len(), if r.is_empty() { &bisected.start } else { &r.start })
+            );
             for rank in r.clone() {
                 assert!(v.suffix(rank).starts_with(q));
             }
@@ -100,6 +114,8 @@ impl<T: Token> Built<T> {
         let l = v.longest(q);
         assert_eq!(l.tokens, self.longest(q), "longest of {q:?}");
         self.check_longest(q, l);
+        self.check_longest(q, self.plain().longest(q));
+        assert_eq!(self.plain().longest(q).tokens, l.tokens);
     }
     fn check_longest(&self, q: &[T], l: Longest) {
         let v = self.view();
@@ -269,4 +285,50 @@ proptest! {
         let wide: Vec<u32> = text.bytes().map(u32::from).collect();
         prop_assert_eq!(&*sort::suffix_array(&wide, 0x7f).unwrap(), &*ours);
     }
+}
+
+/// Runs of many hundred blocks, read blindly, give what bisecting gives: single, batched and in a trace.
+#[test]
+fn long_runs_are_searched_as_by_bisection() {
+    use rand::{Rng, SeedableRng};
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+    // Every document begins with the same tokens, so that all its suffixes of them stand in a few runs; what follows is drawn from few and
+    // so shares from none to hundreds of bits.
+    let phrases: Vec<Vec<u32>> =
+        (0..40).map(|_| (0..rng.random_range(1..30)).map(|_| rng.random_range(0..3) * 16_411).collect()).collect();
+    let documents: Vec<Vec<u32>> = (0..40_000)
+        .map(|_| {
+            let mut d = vec![9, 8, 7, 6];
+            for _ in 0..rng.random_range(0..3) {
+                d.extend(&phrases[rng.random_range(0..phrases.len())]);
+            }
+            d
+        })
+        .collect();
+    let built = Built::<u16>::new(&documents, 50_257);
+    let (runs, plain) = (built.view(), built.plain());
+    let mut queries: Vec<Vec<u16>> = Vec::new();
+    while queries.len() < 4000 {
+        let d = &documents[rng.random_range(0..documents.len())];
+        let mut q: Vec<u16> = d.iter().map(|&t| t as u16).take(rng.random_range(3..45)).collect();
+        if rng.random_bool(0.4) {
+            let at = rng.random_range(0..q.len());
+            q[at] = rng.random_range(0..50_000);
+        }
+        queries.push(q);
+    }
+    let lists: Vec<&[u16]> = queries.iter().map(Vec::as_slice).collect();
+    let (batched, bisected) = (runs.intervals(&lists), plain.intervals(&lists));
+    let mut beyond = 0;
+    for ((q, batched), bisected) in lists.iter().zip(batched).zip(bisected) {
+        let one = runs.interval(q);
+        assert_eq!(one.len(), built.plain().interval(q).len(), "{q:?}");
+        assert_eq!((batched.len(), bisected.len()), (one.len(), one.len()), "{q:?}");
+        assert!(one.is_empty() || one == batched && one == bisected, "{q:?}");
+        assert_eq!(runs.longest(q).tokens, plain.longest(q).tokens, "{q:?}");
+        beyond += (one.len() > 64 * 64) as usize;
+        let each = |v: SuffixView<u16>| v.longest_at_each(q, usize::MAX).iter().map(|l| l.tokens).collect::<Vec<_>>();
+        assert_eq!(each(runs), each(plain), "{q:?}");
+    }
+    assert!(beyond > 100, "only {beyond} intervals span many blocks");
 }

@@ -89,10 +89,11 @@ impl<T: Token> SuffixView<'_, T> {
                 "suffix array: byte {at} of the blocks does not follow from the stream"
             )));
         }
-        match self.top().iter().zip(&top).position(|(a, b)| a != b) {
-            Some(at) => {
-                Err(Error::invalid(format!("suffix array: key {at} of the top level is not that of its group")))
-            }
+        if let Some(at) = self.top().iter().zip(&top.keys).position(|(a, b)| a != b) {
+            return Err(Error::invalid(format!("suffix array: key {at} of the top level is not that of its group")));
+        }
+        match self.runs().iter().zip(&top.runs).position(|(a, b)| a != b) {
+            Some(at) => Err(Error::invalid(format!("suffix array: byte {at} of the runs is not that of its block"))),
             None => Ok(()),
         }
     }
@@ -138,7 +139,7 @@ mod tests {
     use crate::suffix::layout::SuffixMeta;
     use proptest::prelude::*;
 
-    fn build(stream: &[u8], separator: u32) -> (Vec<u8>, Vec<u64>, SuffixMeta) {
+    fn build(stream: &[u8], separator: u32) -> (Vec<u8>, layout::Top, SuffixMeta) {
         let documents = stream.iter().filter(|&&t| u32::from(t) == separator).count() as u64;
         let meta = SuffixMeta::new(stream.len() as u64, documents, separator);
         let sorted = suffix_array(stream, separator).unwrap();
@@ -156,19 +157,23 @@ mod tests {
         ) {
             let mut stream: Vec<u8> = documents.iter().flat_map(|d| d.iter().copied().chain([4])).collect();
             let (mut blocks, mut top, meta) = build(&stream, 4);
-            SuffixView::new(&stream, &blocks, &top, meta).unwrap().verify().unwrap();
+            SuffixView::new(&stream, &blocks, &top.keys, &top.runs, meta).unwrap().verify().unwrap();
             let bit = bit.index(blocks.len() * 8);
             blocks[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(SuffixView::new(&stream, &blocks, &top, meta).unwrap().verify().is_err(), "bit {bit}");
+            prop_assert!(SuffixView::new(&stream, &blocks, &top.keys, &top.runs, meta).unwrap().verify().is_err(), "bit {bit}");
             blocks[bit / 8] ^= 1 << (bit % 8);
-            let key = key.index(top.len());
-            top[key] ^= 1 << 17;
-            prop_assert!(SuffixView::new(&stream, &blocks, &top, meta).unwrap().verify().is_err(), "key {key}");
-            top[key] ^= 1 << 17;
+            let byte = key.index(top.runs.len());
+            let key = key.index(top.keys.len());
+            top.keys[key] ^= 1 << 17;
+            prop_assert!(SuffixView::new(&stream, &blocks, &top.keys, &top.runs, meta).unwrap().verify().is_err(), "key {key}");
+            top.keys[key] ^= 1 << 17;
+            top.runs[byte] ^= 1 << 3;
+            prop_assert!(SuffixView::new(&stream, &blocks, &top.keys, &top.runs, meta).unwrap().verify().is_err(), "run {byte}");
+            top.runs[byte] ^= 1 << 3;
             // Another stream with the same structure over it.
             if let Some(at) = stream.iter().position(|&t| t == 0) {
                 stream[at] = 3;
-                let view = SuffixView::new(&stream, &blocks, &top, meta).unwrap();
+                let view = SuffixView::new(&stream, &blocks, &top.keys, &top.runs, meta).unwrap();
                 prop_assert!(view.verify().is_err() || build(&stream, 4).0 == blocks);
             }
         }
