@@ -4,14 +4,17 @@
 //! are a Patricia trie as the suffixes of one block are: a query is located among them blindly, then verified against a single
 //! suffix, where a bisection compares it with one suffix a step. The bytes take 16 MB a billion tokens and are read one after another.
 
+use std::cmp::Ordering;
+
 use super::Token;
 use super::bits::{self, Prefix};
 use super::kernel::Kernel;
 use super::layout::{BLOCK, SuffixView, prefetch};
 use super::search::Query;
 
-/// The longest run that is read blindly: beyond it reading a byte a block takes longer than bisecting.
-const LONGEST: usize = 1 << 12;
+/// The longest run that is read blindly (a thousand steps of 64 blocks); of a longer one, bisecting leaves a part. Short in tests, so that they
+/// do both.
+const LONGEST: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 
 /// Where a query stands among the blocks of a run.
 pub(super) enum Stand {
@@ -26,6 +29,30 @@ impl<T: Token> SuffixView<'_, T> {
     #[inline(always)]
     pub(super) fn has_run(&self, low: usize, high: usize) -> bool {
         !self.runs.is_empty() && high - low <= LONGEST
+    }
+
+    /// Where `q`, of more than 64 bits, stands among the blocks of the run `low..high`.
+    ///
+    /// Cost: one read of the suffix array and of the stream; one more of each for every halving of a run that is too long to be read blindly.
+    #[inline(always)]
+    pub(super) fn stand_among<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize) -> Stand {
+        if self.runs.is_empty() || low == high {
+            return Stand::Among(low, high);
+        }
+        let (mut low, mut high) = (low, high);
+        while high - low > LONGEST {
+            let middle = low + (high - low) / 2;
+            match self.order(middle * BLOCK, q.tokens) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal if q.bits > 255 => return Stand::Among(low, high),
+                Ordering::Equal => {
+                    let first = self.run_start_before::<K>(low, middle, q.bits);
+                    return Stand::At(first, self.run_end_after::<K>(middle + 1, high, q.bits));
+                }
+            }
+        }
+        self.stand::<K>(q, low, high, self.descend_run::<K>(low, high, &q.prefix))
     }
 
     /// Loads the lines of a run ahead of use.

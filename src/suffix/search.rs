@@ -9,8 +9,8 @@
 //! shares anything at all; comparing the query with that one suffix tells how long the shared prefix is, and the branch bytes
 //! then tell where the query belongs and how far the suffixes that begin with it reach.
 //!
-//! Where several blocks have the same key, they are a trie as well (see [`runs`](super::runs)); where they are too many for that, or share
-//! more bits than a byte tells, their first suffixes are compared with the query by bisection.
+//! Where several blocks have the same key, they are a trie as well (see [`runs`](super::runs)); where they
+//! share more bits than a byte tells, their first suffixes are compared with the query by bisection.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -212,13 +212,9 @@ impl<'a, T: Token> SuffixView<'a, T> {
     /// first one behind those whose suffixes begin with it.
     #[inline(always)]
     fn ends_among<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize) -> (usize, usize) {
-        let (from, to) = if low < high && self.has_run(low, high) {
-            match self.stand::<K>(q, low, high, self.descend_run::<K>(low, high, &q.prefix)) {
-                Stand::At(first, last) => return (first, last),
-                Stand::Among(from, to) => (from, to),
-            }
-        } else {
-            (low, high)
+        let (from, to) = match self.stand_among::<K>(q, low, high) {
+            Stand::At(first, last) => return (first, last),
+            Stand::Among(from, to) => (from, to),
         };
         let first = self.partition(from..to, |b| self.order(b * BLOCK, q.tokens) == Ordering::Less);
         let last = self.partition(first..to, |b| self.order(b * BLOCK, q.tokens) != Ordering::Greater);
