@@ -134,6 +134,19 @@ impl Section {
         self.map.advise(access, self.payload.clone())
     }
 
+    /// Starts reading the payload into the page cache and does not wait for it: on a cold disk asking alone takes a fifth of a second for
+    /// 50 MB. A payload of a few megabytes is asked for at once, a larger one by a thread of its own. Only a hint: nothing fails.
+    pub fn read_ahead(&self) {
+        const AT_ONCE: usize = 4 << 20;
+        let (map, range) = (self.map.clone(), self.payload.clone());
+        let ask = move || drop(map.advise(Access::WillNeed, range));
+        if self.payload.len() <= AT_ONCE {
+            ask();
+        } else if let Err(e) = std::thread::Builder::new().name("read-ahead".into()).spawn(ask) {
+            tracing::debug!("{}: not read ahead: {e}", self.path().display());
+        }
+    }
+
     /// Reads the whole payload and compares every block with its checksum; stops at the first damaged one.
     pub fn verify(&self) -> Result<()> {
         match self.damage().next() {

@@ -230,11 +230,11 @@ impl ExactIndex {
             section.advise(Access::Random)?;
         }
         // Every query reads the top level: one page after another would be a cold start of many reads.
-        top.advise(Access::WillNeed)?;
+        top.read_ahead();
         let meta = shard.suffix;
         let runs = if meta.runs {
             let runs = Section::open(dir.join(RUNS_BIN), Kind::RUNS)?;
-            runs.advise(Access::WillNeed)?;
+            runs.read_ahead();
             Some(runs.array()?)
         } else {
             None
