@@ -2,8 +2,13 @@
 
 #[path = "server/client.rs"]
 mod client;
+mod fixture;
 
-use client::{DOCUMENTS, Reply, Running, build, settings};
+use std::sync::Arc;
+
+use client::{DOCUMENTS, Reply, Running, build, build_with, settings};
+use priorart::embed::StaticEncoder;
+use priorart::server::IndexSource;
 use serde_json::{Value, json};
 
 #[test]
@@ -516,6 +521,17 @@ fn thousands_of_connections_leave_the_server_answering() {
     }
 }
 
+/// An index with embeddings of a seeded static encoder in `dir`, as a server would be given it.
+fn embedded(dir: &std::path::Path) -> IndexSource {
+    fixture::model(&dir.join("model"), 40, 8);
+    let encoder = StaticEncoder::open(&dir.join("model"), &Default::default()).unwrap();
+    let texts: Vec<String> =
+        (0..12).map(|d| (0..60).map(|i| format!("w{} ", (i * (d + 3) + d * d) % 40)).collect()).collect();
+    let documents: Vec<(&str, &str)> = texts.iter().map(|t| ("text", t.as_str())).collect();
+    build_with(&dir.join("ix"), "words.jsonl", &documents, Some(&encoder));
+    IndexSource { encoder: Some(Arc::new(encoder)), ..settings("small", &dir.join("ix")) }
+}
+
 /// The description is true of what the server answers, as schemathesis judges it: `PRIORART_SCHEMATHESIS` names the program,
 /// `PRIORART_EXAMPLES` how many bodies it makes up for each operation.
 #[test]
@@ -524,8 +540,15 @@ fn answers_are_as_described() {
         println!("skipped: PRIORART_SCHEMATHESIS does not name the program schemathesis");
         return;
     };
-    let s = Running::start(|_| {});
     let dir = tempfile::tempdir().unwrap();
+    // With an encoder, so that neighbours and novelty have answers, too.
+    let source = embedded(dir.path());
+    let s = Running::start(move |set| set.indexes = vec![source]);
+    for (path, body) in [("neighbors", json!({ "text": "w1 w2" })), ("novelty", json!({ "text": "w1 w2 w3 w4 w5 w6" }))]
+    {
+        let r = s.post(&format!("/v1/small/{path}"), &body);
+        assert_eq!(r.status, 200, "{}", r.text);
+    }
     // Without this nearly every request would name an index that is not there.
     std::fs::write(dir.path().join("schemathesis.toml"), "[parameters]\n\"path.index\" = \"small\"\n").unwrap();
     let examples = std::env::var("PRIORART_EXAMPLES").unwrap_or_else(|_| "5".into());
@@ -547,4 +570,65 @@ fn answers_are_as_described() {
     let tested = said.lines().find_map(|l| l.trim().strip_prefix("Tested: ")?.trim().parse::<usize>().ok());
     // It leaves the description itself alone.
     assert!(tested.is_some_and(|n| n + 1 >= operations), "{said}");
+}
+
+/// The program itself: `-v` writes a line a request, with neither queries nor tokens, and SIGTERM ends it with 0.
+#[cfg(unix)]
+#[test]
+fn the_access_log_has_a_line_a_request() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let index = dir.path().join("ix");
+    build(&index, "a.jsonl", &DOCUMENTS);
+    let token = dir.path().join("token");
+    std::fs::write(&token, "s3cret\n").unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_priorart"))
+        .current_dir(dir.path())
+        .args(["-v", "serve", "--index", index.to_str().unwrap(), "--port", "0"])
+        .args(["--token-file", token.to_str().unwrap()])
+        .env_remove("PRIORART_LOG")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    let address = loop {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the server ended");
+        if let Some((_, address)) = line.trim().split_once(" on http://") {
+            break address.to_string();
+        }
+    };
+    let send = |request: &str, body: &str| {
+        let mut c = std::net::TcpStream::connect(&address).unwrap();
+        write!(
+            c,
+            "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer s3cret\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        c.read_to_string(&mut String::new()).unwrap();
+    };
+    send("POST /v1/small/count", r#"{"query": "nobody's business"}"#);
+    send("POST /v1/ix/count", r#"{"query": "nobody's business"}"#);
+    send("GET /v1/ix/document?id=private%0Aforged", "");
+    send("GET /a%0Aforged%1b[31m", "");
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let access: Vec<&str> =
+        rest.lines().filter_map(|l| l.split_once("INFO ").map(|(_, l)| l)).filter(|l| l.ends_with(" ms")).collect();
+    let expected = [
+        r#"POST "/v1/small/count" 404 "#,
+        r#"POST "/v1/ix/count" 200 "#,
+        r#"GET "/v1/ix/document" 404 "#,
+        r#"GET "/a%0Aforged%1b[31m" 404 "#,
+    ];
+    assert_eq!(access.len(), expected.len(), "{rest}");
+    for (line, expected) in access.iter().zip(expected) {
+        let taken = line.strip_prefix(expected).and_then(|l| l.strip_suffix(" ms")).map(str::parse::<f64>);
+        assert!(matches!(taken, Some(Ok(ms)) if ms >= 0.0), "{line}");
+    }
+    assert!(!rest.contains("business") && !rest.contains("s3cret") && !rest.contains("private"), "{rest}");
 }

@@ -1,7 +1,7 @@
 // Index: what is in it.
 
 import * as api from "./api.js";
-import { el, failure, number } from "./dom.js";
+import { el, exports, failure, number } from "./dom.js";
 
 export const title = "Index";
 
@@ -12,6 +12,7 @@ export async function render(view, { index }) {
     const i = await api.index(index);
     const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value));
     out.replaceChildren(
+      el("div.bar", {}, el("h2", {}, "Summary"), exports("index", i, () => i.shards)),
       el("div.panel.scroll", { tabindex: "0", role: "region", "aria-label": "Summary" }, el("table", {}, el("tbody", {},
         row("Name", i.name), row("Generation", `${i.generation} (kept: ${i.generations.join(", ")})`), row("Documents", number(i.documents)),
         row("Removed documents", number(i.removed_documents)), row("Tokens", number(i.tokens)), row("Text", `${number(i.text_bytes)} bytes`),
