@@ -125,7 +125,7 @@ fn comparable(answer: &Value, shift: u64) -> Value {
     out
 }
 
-/// Positions of the rarest clause that have every other clause within `near` tokens in their document: all of them compared with all.
+/// Positions of the rarest clause that have every other clause within `near` tokens in their document, found by scanning.
 fn scanned(stream: &[u32], clauses: &[Vec<Vec<u32>>], near: usize) -> Vec<u64> {
     let places = |clause: &Vec<Vec<u32>>| -> Vec<Vec<usize>> {
         clause.iter().map(|n| (0..stream.len()).filter(|&p| stream[p..].starts_with(n)).collect()).collect()
@@ -141,7 +141,11 @@ fn scanned(stream: &[u32], clauses: &[Vec<Vec<u32>>], near: usize) -> Vec<u64> {
     let beside = |p: usize, q: usize| p.abs_diff(q) <= near && !stream[p.min(q)..p.max(q)].contains(&SEPARATOR);
     let others: Vec<Vec<usize>> =
         places.iter().enumerate().filter(|(i, _)| *i != rarest).map(|(_, of)| together(of)).collect();
-    let met = |p: &usize| others.iter().all(|clause| clause.iter().any(|&q| beside(*p, q)));
+    let met = |&p: &usize| {
+        let around =
+            |clause: &Vec<usize>| clause.partition_point(|q| q + near < p)..clause.partition_point(|&q| q <= p + near);
+        others.iter().all(|clause| clause[around(clause)].iter().any(|&q| beside(p, q)))
+    };
     together(&places[rarest]).into_iter().filter(met).map(|p| p as u64).collect()
 }
 
@@ -166,7 +170,7 @@ fn answers_as_the_package_does() {
     assert_eq!(theirs.len(), requests.len());
 
     let server = Running::start(move |set| set.indexes = vec![settings("sources", &path)]);
-    let (mut occurring, mut boolean, mut agreed) = (0, 0, 0);
+    let (mut occurring, mut boolean, mut agreed, mut cut) = (0, 0, 0, 0);
     for (request, theirs) in requests.iter().zip(&theirs) {
         let mut body = request.clone();
         body["index"] = "sources".into();
@@ -198,9 +202,18 @@ fn answers_as_the_package_does() {
             agreed += usize::from(comparable(&ours, 0) == comparable(theirs, 2));
             continue;
         }
+        // Of more different tokens than may be shown ours are the most frequent; theirs are all.
+        if ours["approx"] == true {
+            let (shown, all) = (ours["result_by_token_id"].as_object().unwrap(), &theirs["result_by_token_id"]);
+            assert_eq!((shown.len(), &ours["prompt_cnt"]), (1000, &theirs["prompt_cnt"]), "{request}");
+            assert!(shown.iter().all(|(id, of)| of["cont_cnt"] == all[id]["cont_cnt"]), "{request}");
+            cut += 1;
+            continue;
+        }
         // Their documents begin one token later in the stream: each follows its separator.
         assert_eq!(comparable(&ours, 0), comparable(theirs, 2), "{request}\nours: {ours}\ntheirs: {theirs}");
     }
+    assert!(cut * 10 < requests.len(), "{cut} distributions were cut");
     println!("of {boolean} answers about several clauses, all those of a scan, {agreed} are the package's, too");
     assert!(2 * agreed > boolean, "the package agrees on {agreed} of {boolean} answers about several clauses");
     assert!(occurring > 200, "only {occurring} of {} answers are of n-grams that occur", requests.len());

@@ -81,11 +81,11 @@ export function render(view, { index, info, state, go }) {
     const facts = el("dl.facts", {},
       fact("Tokens", number(t.tokens)),
       fact("Spans", number(t.spans.length)),
-      fact("Longest match", `${number(Math.max(0, ...t.longest))} tokens`),
+      fact("Longest match", count(Math.max(0, ...t.longest), "token")),
       fact("Covered by 5+ tokens", percent(coverage[5] ?? 0)),
       fact("Creativity index", t.creativity_index.toFixed(2)));
     const meant = near?.found ?? [];
-    const none = nothing("Nothing found word for word", `No span of ${min.value} or more tokens of this text occurs in ${index}, generation ${t.generation} (${number(info.documents)} documents). This search is exact: its recall is 1. Shorter spans may occur`, near ? `. Nor has any of the ${count(near.looked, "sentence")} looked up by meaning a passage of cosine ${NEAR} or more. ${near.recall}` : ", and the same meaning in other words is not looked for here.");
+    const none = nothing("Nothing found word for word", `No span of ${min.value} or more tokens of this text occurs in ${index}, generation ${t.generation} (${number(info.documents)} documents). This search is exact: its recall is 1. Shorter spans may occur`, near ? `. Looked up by meaning: ${count(near.looked, "sentence")}, none with a passage of cosine ${NEAR} or more. ${near.recall}` : ", and the same meaning in other words is not looked for here.");
     if (!t.spans.length && !meant.length) return [facts, none];
 
     const strength = scale(t.spans, shade.value);
