@@ -1,8 +1,11 @@
-//! The server over real sockets: the native API, limits, hostile input, reload, the token and redaction.
+//! The server over real sockets: the native API, limits, hostile input, reload, the token and redaction; `operations`: connections, logs,
+//! draining, removal.
 
 #[path = "server/client.rs"]
 mod client;
 mod fixture;
+#[path = "server/operations.rs"]
+mod operations;
 
 use std::sync::Arc;
 
@@ -247,33 +250,6 @@ fn an_item_is_checked_against_every_document() {
     }
 }
 
-#[test]
-fn connections_beyond_the_limit_are_refused_with_a_word() {
-    use std::io::{Read, Write};
-    let s = Running::start(|set| set.limits.connections = 8);
-    let mut idle: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(s.address).unwrap()).collect();
-    // All of them are known to be accepted once the last has an answer.
-    for c in &mut idle {
-        c.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        c.read_exact(&mut [0; 15]).unwrap();
-    }
-    let r = s.get("/healthz");
-    assert_eq!(
-        (r.status, r.header("retry-after"), r.header("content-type")),
-        (503, Some("1"), Some("application/problem+json"))
-    );
-    drop(idle.pop());
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while s.get("/healthz").status != 200 {
-        assert!(std::time::Instant::now() < deadline, "the place stays taken");
-    }
-    drop(idle);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while !s.get("/metrics").text.contains("priorart_connections_refused_total") {
-        assert!(std::time::Instant::now() < deadline);
-    }
-}
-
 fn problem(r: &Reply, status: u16, kind: &str) {
     assert_eq!((r.status, r.json["type"].as_str()), (status, Some(kind)), "{}", r.text);
     assert_eq!(r.header("content-type"), Some("application/problem+json"));
@@ -334,26 +310,6 @@ fn hostile_bodies() {
         3,
         "still answers"
     );
-}
-
-#[test]
-fn slow_clients_are_dropped_and_others_are_served() {
-    use std::io::{Read, Write};
-    let s = Running::start(|set| set.limits.read_timeout = std::time::Duration::from_millis(300));
-    let mut slow: Vec<_> = (0..50).map(|_| std::net::TcpStream::connect(s.address).unwrap()).collect();
-    for c in &mut slow {
-        c.write_all(b"GET / HT").unwrap();
-    }
-    assert_eq!(s.get("/healthz").status, 200);
-    for c in &mut slow {
-        c.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
-        let mut rest = Vec::new();
-        // Closed by the server, with or without a word.
-        assert!(c.read_to_end(&mut rest).is_ok() || !rest.is_empty());
-    }
-    let head =
-        b"POST /v1/small/count HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{";
-    problem(&s.raw(head), 408, "request-timeout");
 }
 
 #[test]
@@ -456,71 +412,6 @@ fn metrics_and_description() {
     }
 }
 
-#[test]
-fn draining_finishes_what_runs() {
-    use std::io::{Read, Write};
-    let s = Running::start(|_| {});
-    let body = br#"{"query": " the quick brown fox"}"#;
-    let mut c = std::net::TcpStream::connect(s.address).unwrap();
-    // A request whose body is half there when the server is told to stop.
-    write!(
-        c,
-        "POST /v1/small/count HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    )
-    .unwrap();
-    c.write_all(&body[..5]).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    let address = s.address;
-    let stopped = s.stop();
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    c.write_all(&body[5..]).unwrap();
-    let mut answer = String::new();
-    c.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"count\":3"), "{answer}");
-    stopped.join().unwrap();
-    assert!(std::net::TcpStream::connect(address).is_err());
-}
-
-/// Long form: idle and slow connections by the thousand, with `PRIORART_CONNECTIONS=10000` and a limit of open files above twice that.
-#[test]
-#[ignore = "needs thousands of file descriptors: see CONTRIBUTING.md"]
-fn thousands_of_connections_leave_the_server_answering() {
-    use std::io::{Read, Write};
-    let wanted: usize = std::env::var("PRIORART_CONNECTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
-    let s = Running::start(|set| {
-        set.limits.connections = 4096;
-        set.limits.read_timeout = std::time::Duration::from_secs(60);
-    });
-    let begin = std::time::Instant::now();
-    let (mut open, mut refused, mut failed) = (Vec::new(), 0, 0);
-    for _ in 0..wanted {
-        match std::net::TcpStream::connect_timeout(&s.address, std::time::Duration::from_secs(5)) {
-            Ok(mut c) => {
-                let _ = c.write_all(b"GET / HT");
-                open.push(c);
-            }
-            Err(_) => failed += 1,
-        }
-    }
-    // Those beyond the limit were told so, or closed at once; those within wait for their head.
-    for c in &mut open {
-        c.set_read_timeout(Some(std::time::Duration::from_millis(1))).unwrap();
-        let mut answer = [0; 12];
-        refused += usize::from(c.read_exact(&mut answer).is_ok() && &answer == b"HTTP/1.1 503");
-    }
-    println!("{} connections in {:?}: {refused} refused with 503, {failed} not accepted", open.len(), begin.elapsed());
-    assert_eq!(open.len() + failed, wanted);
-    assert!(failed * 100 <= wanted, "{failed} connections were not accepted");
-    assert!(wanted <= 4096 || refused > 0, "none was refused");
-    drop(open);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while s.post("/v1/small/count", &json!({ "query": " the quick brown fox" })).json["count"] != 3 {
-        assert!(std::time::Instant::now() < deadline, "the server does not answer any more");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-}
-
 /// An index with embeddings of a seeded static encoder in `dir`, as a server would be given it.
 fn embedded(dir: &std::path::Path) -> IndexSource {
     fixture::model(&dir.join("model"), 40, 8);
@@ -570,65 +461,4 @@ fn answers_are_as_described() {
     let tested = said.lines().find_map(|l| l.trim().strip_prefix("Tested: ")?.trim().parse::<usize>().ok());
     // It leaves the description itself alone.
     assert!(tested.is_some_and(|n| n + 1 >= operations), "{said}");
-}
-
-/// The program itself: `-v` writes a line a request, with neither queries nor tokens, and SIGTERM ends it with 0.
-#[cfg(unix)]
-#[test]
-fn the_access_log_has_a_line_a_request() {
-    use std::io::{BufRead, BufReader, Read, Write};
-    let dir = tempfile::tempdir().unwrap();
-    let index = dir.path().join("ix");
-    build(&index, "a.jsonl", &DOCUMENTS);
-    let token = dir.path().join("token");
-    std::fs::write(&token, "s3cret\n").unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_priorart"))
-        .current_dir(dir.path())
-        .args(["-v", "serve", "--index", index.to_str().unwrap(), "--port", "0"])
-        .args(["--token-file", token.to_str().unwrap()])
-        .env_remove("PRIORART_LOG")
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    let address = loop {
-        line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "the server ended");
-        if let Some((_, address)) = line.trim().split_once(" on http://") {
-            break address.to_string();
-        }
-    };
-    let send = |request: &str, body: &str| {
-        let mut c = std::net::TcpStream::connect(&address).unwrap();
-        write!(
-            c,
-            "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer s3cret\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .unwrap();
-        c.read_to_string(&mut String::new()).unwrap();
-    };
-    send("POST /v1/small/count", r#"{"query": "nobody's business"}"#);
-    send("POST /v1/ix/count", r#"{"query": "nobody's business"}"#);
-    send("GET /v1/ix/document?id=private%0Aforged", "");
-    send("GET /a%0Aforged%1b[31m", "");
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    let mut rest = String::new();
-    log.read_to_string(&mut rest).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    let access: Vec<&str> =
-        rest.lines().filter_map(|l| l.split_once("INFO ").map(|(_, l)| l)).filter(|l| l.ends_with(" ms")).collect();
-    let expected = [
-        r#"POST "/v1/small/count" 404 "#,
-        r#"POST "/v1/ix/count" 200 "#,
-        r#"GET "/v1/ix/document" 404 "#,
-        r#"GET "/a%0Aforged%1b[31m" 404 "#,
-    ];
-    assert_eq!(access.len(), expected.len(), "{rest}");
-    for (line, expected) in access.iter().zip(expected) {
-        let taken = line.strip_prefix(expected).and_then(|l| l.strip_suffix(" ms")).map(str::parse::<f64>);
-        assert!(matches!(taken, Some(Ok(ms)) if ms >= 0.0), "{line}");
-    }
-    assert!(!rest.contains("business") && !rest.contains("s3cret") && !rest.contains("private"), "{rest}");
 }
