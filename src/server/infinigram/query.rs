@@ -19,8 +19,8 @@ const MAX_CLAUSES: usize = 4;
 const MAX_TERMS: usize = 4;
 /// Positions of a clause that are listed at most; a more frequent one is looked for around the anchor's.
 const LISTED: usize = 4_000_000;
-/// Tokens that are compared in the time it takes to list a position.
-const COMPARED: usize = 32;
+/// Positions of the stream to one of a list from which a list is put in order by a map of the stream, not by sorting.
+const DENSE: u64 = 256;
 
 /// A query: an n-gram, or clauses of alternatives.
 pub(super) enum Query {
@@ -186,7 +186,7 @@ pub(super) fn positions(
     }
     let each = snapshot.shards.iter().enumerate();
     Ok(each
-        .map(|(number, shard)| with_view!(shard.exact, v => positions_in(snapshot, number, shard, v, clauses, anchor, near)))
+        .map(|(number, shard)| with_view!(shard.exact, v => positions_in(snapshot, number, shard, v, clauses, anchor, near as u64)))
         .collect())
 }
 
@@ -194,8 +194,6 @@ pub(super) fn positions(
 ///
 /// Many of them are put in order by their bits in a map of the stream, which costs a few instructions each instead of a sort's dozens.
 fn ordered(positions: impl Iterator<Item = u64>, count: usize, stream: u64) -> Vec<u64> {
-    /// Positions of the stream to one of the list from which the map is cheaper.
-    const DENSE: u64 = 256;
     if (count as u64).saturating_mul(DENSE) < stream {
         let mut list: Vec<u64> = positions.collect();
         list.sort_unstable();
@@ -218,6 +216,19 @@ fn ordered(positions: impl Iterator<Item = u64>, count: usize, stream: u64) -> V
     list
 }
 
+/// What it costs to list so many positions in order, in tokens that are looked through in the same time; `place` is the layout's cost of
+/// one position that is asked for alone.
+fn listing(count: usize, stream: u64, place: usize) -> u64 {
+    let count = count as u64;
+    let (each, map) = if count.saturating_mul(DENSE) < stream { (50, 0) } else { (14, stream / 20) };
+    count.saturating_mul(each.min(place as u64)).saturating_add(map)
+}
+
+/// What it costs to look around so many positions, each of whose documents is looked up.
+fn scanning(count: usize, near: u64) -> u64 {
+    (count as u64).saturating_mul(300 + 2 * near)
+}
+
 /// Whether a needle stands in tokens: at the border of a token, not across.
 fn occurs<T: Token>(needle: &Finder, tokens: &[u8]) -> bool {
     let mut from = 0;
@@ -237,27 +248,28 @@ fn positions_in<V: TokenIndex>(
     view: V,
     clauses: &[Vec<Ngram>],
     anchor: usize,
-    near: usize,
+    near: u64,
 ) -> Vec<u64> {
     // A term the shard does not know resolves to the separator, which is no part of any document.
     let known = |n: &Vec<V::Token>| n.iter().all(|t| t.id() < shard.separator());
     let resolved: Vec<Vec<Vec<V::Token>>> =
         clauses.iter().map(|c| c.iter().map(|n| n.resolve(shard)).filter(known).collect()).collect();
-    let listed = |clause: &[Vec<V::Token>], most: usize| -> Option<Vec<u64>> {
+    let stream = shard.meta.suffix.stream;
+    // `None`: looking around that many positions is cheaper.
+    let listed = |clause: &[Vec<V::Token>], around: Option<usize>| -> Option<Vec<u64>> {
         let intervals: Vec<_> = clause.iter().map(|n| (view.interval(n), n.len())).collect();
-        if intervals.iter().map(|(r, _)| r.len()).sum::<usize>() > most {
+        let count: usize = intervals.iter().map(|(ranks, _)| ranks.len()).sum();
+        let dear = |around| count > LISTED || listing(count, stream, V::PLACE_COST) > scanning(around, near);
+        if around.is_some_and(dear) {
             return None;
         }
-        let count = intervals.iter().map(|(ranks, _)| ranks.len()).sum();
         let places = |(ranks, n): (Range<usize>, usize)| ranks.map(move |rank| view.place(rank, n) as u64);
-        Some(ordered(intervals.into_iter().flat_map(places), count, shard.meta.suffix.stream))
+        Some(ordered(intervals.into_iter().flat_map(places), count, stream))
     };
-    let mut found = listed(&resolved[anchor], usize::MAX).unwrap_or_default();
-    let near = near as u64;
+    let mut found = listed(&resolved[anchor], None).unwrap_or_default();
     // A clause equal to the anchor's is met by the anchor itself.
     for clause in resolved.iter().filter(|clause| **clause != resolved[anchor]) {
-        let around = found.len().saturating_mul(2 * near as usize + 1);
-        let list = listed(clause, LISTED.min(around / COMPARED));
+        let list = listed(clause, Some(found.len()));
         let needles: Vec<(Finder, usize)> =
             clause.iter().map(|n| (Finder::new(bytemuck::cast_slice(n)), n.len())).collect();
         // Positions ascend, and so do the documents they are in and the first position of the list that is not before them.
