@@ -62,8 +62,14 @@ fn requests(stream: &[u32]) -> Vec<Value> {
                 out.push(json!({ "query_type": kind, "query_ids": ids, "max_support": 1000 }));
             }
         }
-        // A few ranks each: a frequent n-gram has thousands.
-        out.push(json!({ "query_type": "find", "query_ids": ngram(5 + round % 4), "max_disp_len": 7 + round % 5 }));
+        // Each of its ranks is opened, and runs of spaces have tens of thousands.
+        let rare = loop {
+            let found = ngram(5 + round % 4);
+            if (0..stream.len()).filter(|&p| stream[p..].starts_with(&found)).count() <= 50 {
+                break found;
+            }
+        };
+        out.push(json!({ "query_type": "find", "query_ids": rare, "max_disp_len": 7 + round % 5 }));
         let clauses = json!([[ngram(2)], [ngram(1), ngram(2)]]);
         out.push(json!({ "query_type": "count", "query_ids": clauses, "max_diff_tokens": 50 }));
         out.push(json!({ "query_type": "find_cnf", "query_ids": clauses, "max_diff_tokens": 50 }));

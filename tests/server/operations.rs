@@ -183,8 +183,11 @@ fn the_access_log_has_a_line_a_request() {
 /// After a removal no route finds, counts, shows or opens the document, in any of the three interfaces.
 #[test]
 fn a_removed_document_is_gone_from_every_route() {
-    let s = Running::start(|_| {});
-    let path = s.index_path().to_path_buf();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ix");
+    build(&path, "a.jsonl", &DOCUMENTS);
+    let source = settings("small", &path);
+    let s = Running::start(move |set| set.indexes = vec![source]);
     let secret = "Castile";
     let asked = |s: &Running| -> Vec<(String, Reply)> {
         let mut out = Vec::new();
