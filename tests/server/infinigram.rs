@@ -26,6 +26,8 @@ fn documents() -> Vec<(String, String)> {
     // Copies, so that some long n-grams occur more than once.
     let copies: Vec<_> = out[..5].iter().map(|(name, text)| (format!("copy/{name}"), text.clone())).collect();
     out.extend(copies);
+    // As in `tests/infinigram.rs`: a last document that ends in a prompt makes the package's `ntd` say that only the end follows it.
+    out.push(("last".into(), "\u{7f}".into()));
     out
 }
 
