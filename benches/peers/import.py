@@ -94,6 +94,7 @@ def main():
         results.append(peer.result(f"count n={n} p50", "µs", mine, sorted(latencies[n])[len(latencies[n]) // 2],
                                    "infini-gram, prefetch off", 1.0, False))
     notes = {"tokens": tokens, "documents": int((stream == 0xFFFF).sum()), "import_command_ms": round(import_ms, 1),
+             "load_average": os.getloadavg()[0],
              "different": [queries[i] for i in range(len(queries)) if counts[i] != expected[i]][:20]}
     peer.report("import", results, notes)
 
