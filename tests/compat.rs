@@ -5,6 +5,7 @@
 mod client;
 #[path = "server/infinigram.rs"]
 mod infinigram;
+mod sources;
 
 use client::{DOCUMENTS, Reply, Running};
 use serde_json::{Value, json};

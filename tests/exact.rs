@@ -4,6 +4,7 @@
 //! `PRIORART_QUERIES` sets the number of random queries of each tokenizer (default 1,000; the long form is 10,000).
 
 mod oracle;
+mod sources;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,22 +20,9 @@ use priorart::shard::Layout;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The project's own files: text with long repeats, code, prose and tables.
-fn texts() -> Vec<String> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths: Vec<_> = ["src/suffix", "src/query", "src/corpus", "."]
-        .iter()
-        .flat_map(|d| std::fs::read_dir(root.join(d)).expect("a directory"))
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|p| p.extension().is_some_and(|e| e == "rs" || e == "md"))
-        .collect();
-    paths.sort();
-    paths.iter().map(|p| std::fs::read_to_string(p).expect("a text")).collect()
-}
-
 /// Three shards: half of the texts, the other half, and the hard cases: copies, an empty text, a single token, one repeated character.
 fn parts() -> Vec<Vec<String>> {
-    let mut first = texts();
+    let mut first = sources::texts(&["src/suffix", "src/query", "src/corpus", "."]);
     let second = first.split_off(first.len() / 2);
     let mut third: Vec<String> = Vec::new();
     for _ in 0..4 {

@@ -3,8 +3,10 @@
 //! `PRIORART_INFINIGRAM` names a directory into which `pip install --target` has put the package `infini-gram` and numpy; without it the
 //! comparison is skipped.
 
+mod sources;
+
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use priorart::index::build::seed;
@@ -25,15 +27,7 @@ const SHARDS: usize = 3;
 
 /// The project's sources, some of them twice, in as many lists as there are shards.
 fn texts() -> Vec<Vec<String>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths: Vec<PathBuf> = ["src/query", "src/corpus", "src/embed", "src/decontaminate", "."]
-        .iter()
-        .flat_map(|d| std::fs::read_dir(root.join(d)).expect("a directory"))
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|p| p.extension().is_some_and(|e| e == "rs" || e == "md"))
-        .collect();
-    paths.sort();
-    let mut texts: Vec<String> = paths.iter().map(|p| std::fs::read_to_string(p).expect("a text")).collect();
+    let mut texts = sources::texts(&["src/query", "src/corpus", "src/embed", "src/decontaminate", "."]);
     texts.extend_from_within(..5);
     let mut parts: Vec<Vec<String>> = texts.chunks(texts.len().div_ceil(SHARDS)).map(<[String]>::to_vec).collect();
     // Where a shard's last document ends in a prompt, the package's `ntd` says that nothing but the end ever follows it: its first

@@ -32,6 +32,30 @@ fn neighbors_are_found_by_meaning() {
     assert!(reranked["results"][1]["neighbors"][0]["late_interaction"].as_f64().unwrap() < 0.95);
     assert!(own["neighbors"][0]["score"].as_f64().unwrap() > 0.999, "{own}");
     assert!(own["neighbors"][0]["late_interaction"].as_f64().unwrap() > 0.999, "{own}");
+    let words = "the lamp at dusk";
+    let aligned = place.run(&["neighbors", "--index", "ix", "-k", "1", "--align", "--format", "jsonl", words]);
+    let best = &aligned["neighbors"][0];
+    let partner = |of: &str| {
+        let pair = |t: &&Value| {
+            let bytes = t["bytes"].as_array().map(|b| [0, 1].map(|i| b[i].as_u64().unwrap() as usize));
+            bytes.is_some_and(|[from, to]| &words[from..to] == of)
+        };
+        let token = best["alignment"].as_array().unwrap().iter().find(pair).unwrap_or_else(|| panic!("{of}: {best}"));
+        let at = |i: usize| token["matched"][i].as_u64().unwrap() as usize;
+        (best["text"].as_str().unwrap()[at(0)..at(1)].to_string(), token["strength"].as_f64().unwrap())
+    };
+    assert_eq!((partner("lamp").0.as_str(), partner("dusk").0.as_str()), ("lamp", "dusk"), "{best}");
+    assert!(partner("lamp").1 > 0.5, "{best}");
+    let shown = place.output(&["neighbors", "--index", "ix", "-k", "1", "--align", words]).out;
+    let line = |l: &str| l.split_whitespace().collect::<Vec<_>>()[..2] == ["dusk", "dusk"];
+    assert!(shown.lines().any(|l| l.split_whitespace().count() == 3 && line(l)), "{shown}");
+    let stored = place.output(&["neighbors", "--index", "ix", "--align", "--document", "doc-1"]);
+    assert_eq!(
+        (stored.code, stored.out.as_str()),
+        (Some(2), ""),
+        "a document's vectors have no tokens: {}",
+        stored.err
+    );
     let none = place.output(&["neighbors", "--index", "ix", "--at-least", "0.99", "--check", "baking"]);
     assert_eq!(none.code, Some(0));
     assert!(none.out.contains("nothing found in generation 1 (exhaustive search: recall 1)"), "{}", none.out);

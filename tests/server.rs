@@ -1,9 +1,17 @@
-//! The server over real sockets: the native API, limits, hostile input, reload, the token and redaction.
+//! The server over real sockets: the native API, limits, hostile input, reload, the token and redaction; `operations`: connections, logs,
+//! draining, removal.
 
 #[path = "server/client.rs"]
 mod client;
+mod fixture;
+#[path = "server/operations.rs"]
+mod operations;
 
-use client::{DOCUMENTS, Reply, Running, build, settings};
+use std::sync::Arc;
+
+use client::{DOCUMENTS, Reply, Running, build, build_with, settings};
+use priorart::embed::StaticEncoder;
+use priorart::server::IndexSource;
 use serde_json::{Value, json};
 
 #[test]
@@ -242,33 +250,6 @@ fn an_item_is_checked_against_every_document() {
     }
 }
 
-#[test]
-fn connections_beyond_the_limit_are_refused_with_a_word() {
-    use std::io::{Read, Write};
-    let s = Running::start(|set| set.limits.connections = 8);
-    let mut idle: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(s.address).unwrap()).collect();
-    // All of them are known to be accepted once the last has an answer.
-    for c in &mut idle {
-        c.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        c.read_exact(&mut [0; 15]).unwrap();
-    }
-    let r = s.get("/healthz");
-    assert_eq!(
-        (r.status, r.header("retry-after"), r.header("content-type")),
-        (503, Some("1"), Some("application/problem+json"))
-    );
-    drop(idle.pop());
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while s.get("/healthz").status != 200 {
-        assert!(std::time::Instant::now() < deadline, "the place stays taken");
-    }
-    drop(idle);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while !s.get("/metrics").text.contains("priorart_connections_refused_total") {
-        assert!(std::time::Instant::now() < deadline);
-    }
-}
-
 fn problem(r: &Reply, status: u16, kind: &str) {
     assert_eq!((r.status, r.json["type"].as_str()), (status, Some(kind)), "{}", r.text);
     assert_eq!(r.header("content-type"), Some("application/problem+json"));
@@ -329,26 +310,6 @@ fn hostile_bodies() {
         3,
         "still answers"
     );
-}
-
-#[test]
-fn slow_clients_are_dropped_and_others_are_served() {
-    use std::io::{Read, Write};
-    let s = Running::start(|set| set.limits.read_timeout = std::time::Duration::from_millis(300));
-    let mut slow: Vec<_> = (0..50).map(|_| std::net::TcpStream::connect(s.address).unwrap()).collect();
-    for c in &mut slow {
-        c.write_all(b"GET / HT").unwrap();
-    }
-    assert_eq!(s.get("/healthz").status, 200);
-    for c in &mut slow {
-        c.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
-        let mut rest = Vec::new();
-        // Closed by the server, with or without a word.
-        assert!(c.read_to_end(&mut rest).is_ok() || !rest.is_empty());
-    }
-    let head =
-        b"POST /v1/small/count HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{";
-    problem(&s.raw(head), 408, "request-timeout");
 }
 
 #[test]
@@ -451,69 +412,15 @@ fn metrics_and_description() {
     }
 }
 
-#[test]
-fn draining_finishes_what_runs() {
-    use std::io::{Read, Write};
-    let s = Running::start(|_| {});
-    let body = br#"{"query": " the quick brown fox"}"#;
-    let mut c = std::net::TcpStream::connect(s.address).unwrap();
-    // A request whose body is half there when the server is told to stop.
-    write!(
-        c,
-        "POST /v1/small/count HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    )
-    .unwrap();
-    c.write_all(&body[..5]).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    let address = s.address;
-    let stopped = s.stop();
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    c.write_all(&body[5..]).unwrap();
-    let mut answer = String::new();
-    c.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"count\":3"), "{answer}");
-    stopped.join().unwrap();
-    assert!(std::net::TcpStream::connect(address).is_err());
-}
-
-/// Long form: idle and slow connections by the thousand, with `PRIORART_CONNECTIONS=10000` and a limit of open files above twice that.
-#[test]
-#[ignore = "needs thousands of file descriptors: see CONTRIBUTING.md"]
-fn thousands_of_connections_leave_the_server_answering() {
-    use std::io::{Read, Write};
-    let wanted: usize = std::env::var("PRIORART_CONNECTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
-    let s = Running::start(|set| {
-        set.limits.connections = 4096;
-        set.limits.read_timeout = std::time::Duration::from_secs(60);
-    });
-    let begin = std::time::Instant::now();
-    let (mut open, mut refused, mut failed) = (Vec::new(), 0, 0);
-    for _ in 0..wanted {
-        match std::net::TcpStream::connect_timeout(&s.address, std::time::Duration::from_secs(5)) {
-            Ok(mut c) => {
-                let _ = c.write_all(b"GET / HT");
-                open.push(c);
-            }
-            Err(_) => failed += 1,
-        }
-    }
-    // Those beyond the limit were told so, or closed at once; those within wait for their head.
-    for c in &mut open {
-        c.set_read_timeout(Some(std::time::Duration::from_millis(1))).unwrap();
-        let mut answer = [0; 12];
-        refused += usize::from(c.read_exact(&mut answer).is_ok() && &answer == b"HTTP/1.1 503");
-    }
-    println!("{} connections in {:?}: {refused} refused with 503, {failed} not accepted", open.len(), begin.elapsed());
-    assert_eq!(open.len() + failed, wanted);
-    assert!(failed * 100 <= wanted, "{failed} connections were not accepted");
-    assert!(wanted <= 4096 || refused > 0, "none was refused");
-    drop(open);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while s.post("/v1/small/count", &json!({ "query": " the quick brown fox" })).json["count"] != 3 {
-        assert!(std::time::Instant::now() < deadline, "the server does not answer any more");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+/// An index with embeddings of a seeded static encoder in `dir`, as a server would be given it.
+fn embedded(dir: &std::path::Path) -> IndexSource {
+    fixture::model(&dir.join("model"), 40, 8);
+    let encoder = StaticEncoder::open(&dir.join("model"), &Default::default()).unwrap();
+    let texts: Vec<String> =
+        (0..12).map(|d| (0..60).map(|i| format!("w{} ", (i * (d + 3) + d * d) % 40)).collect()).collect();
+    let documents: Vec<(&str, &str)> = texts.iter().map(|t| ("text", t.as_str())).collect();
+    build_with(&dir.join("ix"), "words.jsonl", &documents, Some(&encoder));
+    IndexSource { encoder: Some(Arc::new(encoder)), ..settings("small", &dir.join("ix")) }
 }
 
 /// The description is true of what the server answers, as schemathesis judges it: `PRIORART_SCHEMATHESIS` names the program,
@@ -524,8 +431,15 @@ fn answers_are_as_described() {
         println!("skipped: PRIORART_SCHEMATHESIS does not name the program schemathesis");
         return;
     };
-    let s = Running::start(|_| {});
     let dir = tempfile::tempdir().unwrap();
+    // With an encoder, so that neighbours and novelty have answers, too.
+    let source = embedded(dir.path());
+    let s = Running::start(move |set| set.indexes = vec![source]);
+    for (path, body) in [("neighbors", json!({ "text": "w1 w2" })), ("novelty", json!({ "text": "w1 w2 w3 w4 w5 w6" }))]
+    {
+        let r = s.post(&format!("/v1/small/{path}"), &body);
+        assert_eq!(r.status, 200, "{}", r.text);
+    }
     // Without this nearly every request would name an index that is not there.
     std::fs::write(dir.path().join("schemathesis.toml"), "[parameters]\n\"path.index\" = \"small\"\n").unwrap();
     let examples = std::env::var("PRIORART_EXAMPLES").unwrap_or_else(|_| "5".into());

@@ -47,6 +47,9 @@ pub struct NeighborsArgs {
     /// Rerank this many candidates by late interaction; 0: do not
     #[arg(long, default_value_t = 0, value_name = "N")]
     rerank: usize,
+    /// Show which token of a text matched which of each passage, and how strongly; each passage is encoded once more
+    #[arg(long, conflicts_with_all = ["document", "vectors", "space"])]
+    align: bool,
     /// Show the best chunk of each document only
     #[arg(long, value_enum, value_name = "BY")]
     group: Option<Group>,
@@ -172,6 +175,7 @@ pub fn neighbors(global: &Global, args: NeighborsArgs) -> anyhow::Result<Outcome
         filter: args.filter.filter()?,
         params: args.search.params(),
         exact: args.search.exact,
+        align: args.align,
         ..NeighborOptions::default()
     };
     let recall = snapshot.search_recall(&options.params, options.exact);
@@ -311,6 +315,7 @@ fn text(row: &Row, snapshot: &Snapshot, recall: &SearchRecall) -> String {
             n.end_byte,
             one_line(&n.text)
         );
+        out += &output::alignment(&n.alignment, &row.query, &n.text);
     }
     out
 }

@@ -256,17 +256,7 @@ fn text(rows: &[Row], groups: &[Group], effects: &[Effect], pairs: &[Pair]) -> S
         if let Some(a) = &row.alignment {
             out +=
                 &format!("       the nearest {} tokens, each with its best match and their inner product\n", a.length);
-            for t in a.alignment.tokens.iter() {
-                let part = |text: &str, bytes: Option<[usize; 2]>| {
-                    bytes.and_then(|[from, to]| text.get(from..to)).unwrap_or("(special)").to_string()
-                };
-                out += &format!(
-                    "       {:<16} {:<16} {:.2}\n",
-                    part(a.window, t.bytes),
-                    part(&a.passage, t.matched),
-                    t.strength
-                );
-            }
+            out += &output::alignment(&a.alignment.tokens, a.window, &a.passage);
         }
     }
     out + &groups_text(groups, effects, pairs)

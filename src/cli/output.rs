@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::embed::alignment::AlignedToken;
+
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -112,4 +114,15 @@ pub fn bytes(n: u64) -> String {
 /// `text` on one line: white space folded, for showing context in a terminal.
 pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The tokens of `text`, one a line, with the token of `passage` each matched and how strongly.
+pub fn alignment(tokens: &[AlignedToken], text: &str, passage: &str) -> String {
+    let part = |text: &str, bytes: Option<[usize; 2]>| {
+        bytes.and_then(|[from, to]| text.get(from..to)).map_or_else(|| "(special)".to_string(), one_line)
+    };
+    let line = |t: &AlignedToken| {
+        format!("       {:<16} {:<16} {:.2}\n", part(text, t.bytes), part(passage, t.matched), t.strength)
+    };
+    tokens.iter().map(line).collect()
 }

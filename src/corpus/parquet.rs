@@ -79,6 +79,12 @@ pub(crate) fn survive<T>(path: &std::path::Path, read: impl FnOnce() -> Result<T
     })
 }
 
+/// The same within the library's own errors.
+fn unpanicked<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(ParquetError::General("its structure contradicts itself".into())))
+}
+
 pub(super) fn damaged(file: &SourceFile, offset: u64, error: ParquetError) -> Error {
     Error::Damaged { path: file.path.clone(), offset, what: format!("not usable as Parquet: {error}") }
 }
@@ -217,9 +223,8 @@ impl ParquetReader {
             }
         }
         if let Some(rows) = &mut self.repeated {
-            let row = rows
-                .next()
-                .unwrap_or_else(|| Err(ParquetError::EOF("a repeated column is shorter than the text".into())))?;
+            let shorter = || Err(ParquetError::EOF("a repeated column is shorter than the text".into()));
+            let row = unpanicked(|| rows.next().unwrap_or_else(shorter))?;
             for (name, field) in row.get_column_iter() {
                 match (value::from_field(field), doc.metadata.get_mut(name)) {
                     // A group with both plain and repeated members is read from both sides.
@@ -326,10 +331,7 @@ impl CorpusReader for ParquetReader {
             return Ok(false);
         }
         if self.batch_left == 0 {
-            // As in `survive`.
-            let refilled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.refill()))
-                .unwrap_or_else(|_| Err(ParquetError::General("its structure contradicts itself".into())));
-            match refilled {
+            match unpanicked(|| self.refill()) {
                 Ok(true) => {}
                 Ok(false) => {
                     self.ended = true;

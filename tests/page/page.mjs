@@ -67,9 +67,14 @@ const checks = {
   },
 
   async "nothing found is an answer that tells the recall"() {
-    const page = await open(`#trace?min=6&text=${encodeURIComponent("Xylophones zigzag quietly beneath violet umbrellas.")}`);
+    const hash = `#trace?min=6&text=${encodeURIComponent("Xylophones zigzag quietly beneath violet umbrellas.")}`;
+    const page = await open(hash);
     await page.getByText("Nothing found word for word").waitFor();
     assert.match(await shown(page), /recall is 1/);
+    if (!settings.semantic) return;
+    const meant = await open(`${hash}&meaning=1`);
+    await meant.getByText("Nothing found word for word").waitFor();
+    assert.match(await shown(meant), /Looked up by meaning: 1 sentence, none with a passage of cosine 0.45 or more. Every vector was compared/);
   },
 
   async "a link reproduces what is on the screen"() {
@@ -108,6 +113,11 @@ const checks = {
     const csv = (await download("CSV")).trim().split("\r\n");
     assert.equal(csv.length, 4);
     assert.match(csv[0], /"id","path","record"/);
+    await page.getByRole("link", { name: "Index", exact: true }).click();
+    await heading(page, "What is in this index?").waitFor();
+    await page.getByText("Removed documents").waitFor();
+    assert.equal(JSON.parse(await download("JSON")).name, "small");
+    assert.match(await download("CSV"), /^"id","documents","tokens"/);
   },
 
   async "a contamination report is filtered, labelled and exported"() {
@@ -115,6 +125,11 @@ const checks = {
     await page.locator("input[type=file]").setInputFiles(settings.report);
     await heading(page, /^2 of 2 findings/).waitFor();
     await accessible(page, "contamination");
+    await page.getByRole("button", { name: /^Open sum in context/ }).click();
+    await page.getByRole("dialog").locator("mark").waitFor();
+    assert.match(await page.getByRole("dialog").locator("mark").innerText(), /nine trays of twelve rolls/);
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
     await page.getByRole("button", { name: /^Accept/ }).first().click();
     assert.equal(await page.locator("button.label[aria-pressed=true]").count(), 1);
     await page.getByLabel("Label").selectOption("accept");

@@ -5,10 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use priorart::corpus::{self};
+use priorart::ann::VectorSettings;
+use priorart::corpus;
+use priorart::embed::Encoder;
+use priorart::embed::chunk::{ChunkRule, Unit};
 use priorart::index::IndexDir;
 use priorart::index::build::{self as builder, BuildOptions};
 use priorart::server::{self, App, IndexSource, Settings};
+use priorart::shard::semantic;
 use priorart::tokenize::Tokenizer;
 
 /// The documents of every test's index.
@@ -21,6 +25,11 @@ pub const DOCUMENTS: [(&str, &str); 4] = [
 
 /// Adds documents to the index at `path`, or makes it.
 pub fn build(path: &Path, file: &str, documents: &[(&str, &str)]) {
+    build_with(path, file, documents, None);
+}
+
+/// The same, with embeddings of chunks of six encoder tokens.
+pub fn build_with(path: &Path, file: &str, documents: &[(&str, &str)], encoder: Option<&dyn Encoder>) {
     let corpus_dir = tempfile::tempdir().unwrap();
     let corpus_file = corpus_dir.path().join(file);
     let lines: String = documents
@@ -33,6 +42,13 @@ pub fn build(path: &Path, file: &str, documents: &[(&str, &str)]) {
     let dir = IndexDir::open(path).or_else(|_| IndexDir::create(path, builder::seed(&tokenizer))).unwrap();
     let options = BuildOptions::default();
     builder::build(&dir, &tokenizer, &files, &options, &mut |_| {}).unwrap();
+    if let Some(encoder) = encoder {
+        let rule = ChunkRule { window: 6, stride: 6, unit: Unit::Encoder };
+        for shard in builder::task_shards(&dir, &tokenizer, &files, &options).unwrap() {
+            let settings = VectorSettings::default();
+            semantic::write(&**dir.store(), &shard, &tokenizer, encoder, &rule, &settings, &mut |_| ()).unwrap();
+        }
+    }
     builder::publish(&dir, &tokenizer, &files, &options, |_| {}).unwrap();
 }
 

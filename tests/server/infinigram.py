@@ -13,6 +13,9 @@ import numpy as np  # noqa: E402
 from infini_gram.engine import InfiniGramEngine  # noqa: E402
 from peer import infinigram  # noqa: E402
 
+# Occurrences that are read for a distribution: more are sampled, so all of them.
+MOST = 100_000_000
+
 given = json.load(sys.stdin)
 directory = pathlib.Path(given["directory"])
 index = directory / "infini-gram"
@@ -21,7 +24,7 @@ lines = [(line + "\n").encode() for line in given["metadata"]]
 (index / "metadata.0").write_bytes(b"".join(lines))
 np.cumsum([0] + [len(line) for line in lines[:-1]]).astype(np.uint64).tofile(index / "metaoff.0")
 infinigram.sort(index)
-engine = InfiniGramEngine(index_dir=str(index), eos_token_id=50256, vocab_size=50257, token_dtype="u16", max_support=1000)
+engine = InfiniGramEngine(index_dir=str(index), eos_token_id=50256, vocab_size=50257, token_dtype="u16", max_support=MOST)
 
 
 def answer(r):
@@ -31,7 +34,7 @@ def answer(r):
     if kind in ("prob", "infgram_prob"):
         return getattr(engine, kind)(ids[:-1], ids[-1])
     if kind in ("ntd", "infgram_ntd"):
-        return getattr(engine, kind)(ids, **r)
+        return getattr(engine, kind)(ids, max_support=MOST)
     if kind == "find_cnf":
         return engine.find_cnf(ids, **r)
     if kind == "find":

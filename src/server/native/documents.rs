@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::{Ask, Handled, Named, On, answer, at_most};
+use crate::ann::SearchParams;
 use crate::index::DocumentRef;
 use crate::query::find::context;
 use crate::server::problem::Problem;
@@ -68,6 +69,8 @@ fn describe(app: &App, served: &Served) -> serde_json::Value {
         })).collect::<Vec<_>>(),
         "removed_documents": m.removed.iter().map(|p| p.documents).sum::<u64>(),
         "recall": m.recall,
+        "neighbors_recall": m.encoder.as_ref().map(|_| s.search_recall(&SearchParams::default(), false).words()),
+        "novelty_recall": served.recall(m.generation),
         "redacted": app.settings.redact,
     })
 }

@@ -156,7 +156,7 @@ impl Served {
     }
 
     /// Recall of the search as measured on `generation`, if it was.
-    fn recall(&self, generation: u64) -> Option<Vec<Recall>> {
+    pub(in crate::server) fn recall(&self, generation: u64) -> Option<Vec<Recall>> {
         let measured = self.measured.lock().unwrap_or_else(|e| e.into_inner());
         measured.as_ref().filter(|m| m.0 == generation).map(|m| m.1.clone())
     }

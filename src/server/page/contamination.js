@@ -5,6 +5,7 @@
 // server reads every document past it.
 
 import * as api from "./api.js";
+import { show } from "./documents.js";
 import { bytesOf, count, el, exports, failure, field, nothing, number, percent, say } from "./dom.js";
 
 export const title = "Contamination";
@@ -75,7 +76,7 @@ export function render(view, { index, info, state, go }) {
   view.append(el("h1", {}, "Which benchmark items are in the data?"),
     el("div.choice", { role: "group", "aria-label": "What to look at" }, pick("A report", "report", {}), pick("One item, now", "check", { check: " " })));
   if (tab === "check") check(view, { index, info, state, go });
-  else review(view, { state, go });
+  else review(view, { index, state, go });
 }
 
 /** Checks one item against the served index. */
@@ -111,7 +112,7 @@ function check(view, { index, info, state, go }) {
           el("thead", {}, el("tr", {}, ["Protocol", "Gravest verdict", "Score", "Documents"].map((h) => el("th", { scope: "col" }, h)))),
           el("tbody", {}, Object.entries(r.verdicts).map(([name, v]) => el("tr", {}, el("th", { scope: "row" }, name),
             el("td", {}, el("span", { class: `level ${v.level}` }, v.level)), el("td", {}, v.score.toFixed(2)), el("td", {}, number(v.documents))))))),
-        ...r.findings.map((f) => one(f, labelOf(kept, f))));
+        ...r.findings.map((f) => one(f, labelOf(kept, f), index)));
     } catch (e) {
       out.replaceChildren(failure(e));
     }
@@ -129,7 +130,7 @@ function parsed(text) {
 }
 
 /** Reviews a report. */
-function review(view, { state, go }) {
+function review(view, { index, state, go }) {
   const file = el("input", { type: "file", accept: ".jsonl,.ndjson,.json" });
   const out = el("div", {});
   file.addEventListener("change", async () => {
@@ -179,7 +180,7 @@ function review(view, { state, go }) {
     el("form.panel", { onsubmit: (e) => { e.preventDefault(); apply(); } }, el("div.row.filters", {},
       field("Benchmark", inputs.benchmark), field("Level", inputs.level), field("Found by", inputs.protocol), field("Label", inputs.label), field("Sort by", inputs.sort), field("Contains", inputs.contains))),
     el("div.bar", {}, el("h2", {}, `${number(rows.length)} of ${number(report.rows.length)} findings`), exports("contamination", labelled, () => labelled.map((r) => flat(r, r.label)), true)),
-    ...(rows.length ? rows.slice(offset, offset + PAGE).map((r) => one(r, labelOf(kept, r))) : [nothing("No finding passes these filters", "Set one of them back to all.")]),
+    ...(rows.length ? rows.slice(offset, offset + PAGE).map((r) => one(r, labelOf(kept, r), index)) : [nothing("No finding passes these filters", "Set one of them back to all.")]),
     el("nav.pages", { "aria-label": "Pages" }, offset > 0 ? page(Math.max(0, offset - PAGE), "Previous") : null,
       rows.length > PAGE ? el("span.meta", {}, `${number(offset + 1)} to ${number(Math.min(rows.length, offset + PAGE))}`) : null,
       offset + PAGE < rows.length ? page(offset + PAGE, "Next") : null));
@@ -195,7 +196,7 @@ const flat = (r, label) => ({
 const judged = (r) => Object.entries(r.verdicts ?? {}).filter(([, v]) => v.level !== "clean").map(([name, v]) => `${name}:${v.level}`);
 
 /** One finding: the item on the left, the document on the right, what matched marked in both. */
-function one(r, labelled) {
+function one(r, labelled, index) {
   const about = `${r.eval_key} ${r.eval_instance_index} in ${r.document_id}`;
   const button = (value, name) => el("button.label", {
     type: "button", "aria-pressed": String(labelled === value), "aria-label": `${name}: ${about}`,
@@ -206,6 +207,21 @@ function one(r, labelled) {
     },
   }, name);
   const parts = (r.components ?? []).map((c) => `${c.component}: ${percent(c.coverage)} (${number(c.matched_words)} of ${number(c.words)} words, longest ${number(c.longest_match_words)})`);
+  const opened = el("span", { role: "status" });
+  const open = async () => {
+    opened.textContent = "";
+    try {
+      const [start_byte, end_byte] = r.training_bytes ?? [0, 0];
+      const found = await api.excerpt(index, { id: r.document_id, start_byte, end_byte, context: 0 });
+      if (found.text !== null && documentText(r) && found.text !== documentText(r)) {
+        opened.textContent = ` The document of this name in ${index} has another text there.`;
+        return;
+      }
+      show(index, found, { start_byte, end_byte });
+    } catch (e) {
+      opened.textContent = e.status === 404 ? ` ${index} has no document of this name: choose the index the report was made from, if it is served.` : ` ${e.message}`;
+    }
+  };
   // The text shown is the best covered component's.
   const best = [...(r.components ?? [])].sort((a, b) => b.coverage - a.coverage || b.matched_words - a.matched_words)[0];
   const spans = best?.spans ?? [];
@@ -216,7 +232,8 @@ function one(r, labelled) {
     el("div.pair", {},
       el("section", { "aria-label": "Eval item" }, el("h4", {}, "Eval item"), el("p.text", {}, marked(itemText(r), spans.map(([, , a, b]) => [a, b])))),
       el("section", { "aria-label": "Document" }, el("h4", {}, "Document"), el("p.text", {}, marked(documentText(r), spans.map(([a, b]) => [a - start, b - start]))),
-        el("p.meta", {}, `${r.document_id} · ${r.training_file}, record ${number(r.training_line + 1)}, bytes ${number(start)} to ${number(r.training_bytes?.[1] ?? 0)}`))),
+        el("p.meta", {}, `${r.document_id} · ${r.training_file}, record ${number(r.training_line + 1)}, bytes ${number(start)} to ${number(r.training_bytes?.[1] ?? 0)} `,
+          el("button.quiet", { type: "button", "aria-label": `Open ${r.document_id} in context`, onclick: open }, "Open"), opened))),
     el("p.meta", {}, judged(r).length ? `Found by ${judged(r).join(", ")}` : "No protocol finds it"));
 }
 

@@ -1,7 +1,7 @@
 // Index: what is in it.
 
 import * as api from "./api.js";
-import { el, failure, number } from "./dom.js";
+import { el, exports, failure, number, percent } from "./dom.js";
 
 export const title = "Index";
 
@@ -12,6 +12,7 @@ export async function render(view, { index }) {
     const i = await api.index(index);
     const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value));
     out.replaceChildren(
+      el("div.bar", {}, el("h2", {}, "Summary"), exports("index", i, () => i.shards)),
       el("div.panel.scroll", { tabindex: "0", role: "region", "aria-label": "Summary" }, el("table", {}, el("tbody", {},
         row("Name", i.name), row("Generation", `${i.generation} (kept: ${i.generations.join(", ")})`), row("Documents", number(i.documents)),
         row("Removed documents", number(i.removed_documents)), row("Tokens", number(i.tokens)), row("Text", `${number(i.text_bytes)} bytes`),
@@ -33,7 +34,9 @@ export async function render(view, { index }) {
 function recall(i) {
   const measured = (i.recall.neighbors ?? []).map((m) => [m.vector_index.join(", "), `${m.k} nearest`, m.recall.toFixed(4), m.worst.toFixed(4), number(m.queries), m.generation]);
   return el("div.panel", {},
-    el("p", {}, "Exact search: 1, always. ", i.encoder ? (measured.length ? "Semantic search, against an exhaustive one:" : "Semantic search was not measured (index-tools recall does it).") : "There is no semantic search without an encoder."),
+    el("p", {}, "Exact search: 1, always. ", i.encoder ? `Semantic search: ${i.neighbors_recall}.` : "There is no semantic search without an encoder."),
+    i.novelty_recall?.length ? el("p", {}, "The whole search of the Novelty view, on passages of this index planted by this server: ", i.novelty_recall.map((p) =>
+      `${p.length} tokens, ${p.edited === null ? "paraphrased" : `${percent(p.edited)} edited`}: ${percent(p.first.estimate)} of ${number(p.probes)} found first`).join("; "), ".") : null,
     measured.length ? el("div.scroll", { tabindex: "0", role: "region", "aria-label": "Recall" }, el("table", {},
       el("thead", {}, el("tr", {}, ["Vector index", "Of the", "Recall", "Worst query", "Queries", "Generation"].map((h) => el("th", { scope: "col" }, h)))),
       el("tbody", {}, measured.map((m) => el("tr", {}, m.map((v, n) => el(n ? "td" : "th", n ? {} : { scope: "row" }, v))))))) : null);

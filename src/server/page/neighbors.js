@@ -85,12 +85,25 @@ function aligned(query, n) {
   if (!n.alignment?.length) return [];
   const [of, within] = [bytesOf(query), bytesOf(n.text)];
   const pairs = n.alignment.filter((a) => a.bytes && a.matched);
-  const met = words(pairs.map((a) => a.matched).sort((a, b) => a[0] - b[0] || a[1] - b[1]));
+  const whole = spelled(n.text);
+  const met = words(pairs.map((a) => whole.find(([a0, b0]) => a0 <= a.matched[0] && b0 >= a.matched[1]) ?? a.matched).sort((a, b) => a[0] - b[0] || a[1] - b[1]));
   return words(pairs.map((a) => a.bytes)).map(([start, end]) => {
     const tokens = pairs.filter(({ bytes }) => bytes[0] >= start && bytes[1] <= end);
     const best = tokens.reduce((x, y) => (y.strength > x.strength ? y : x));
     const bytes = met.find(([a, b]) => a <= best.matched[0] && b >= best.matched[1]);
     return { word: of(start, end), partner: within(...bytes), bytes, score: tokens.reduce((s, a) => s + a.strength, 0) / tokens.length };
+  });
+}
+
+/** Byte ranges of the words of a text. */
+function spelled(text) {
+  const encoder = new TextEncoder();
+  let [at, bytes] = [0, 0];
+  return [...text.matchAll(/[\p{L}\p{M}\p{N}]+/gu)].map((m) => {
+    const start = bytes + encoder.encode(text.slice(at, m.index)).length;
+    at = m.index + m[0].length;
+    bytes = start + encoder.encode(m[0]).length;
+    return [start, bytes];
   });
 }
 

@@ -65,7 +65,7 @@ export function render(view, { index, info, state, go }) {
     const failed = answers.find((a) => a.problem);
     if (failed) throw new api.ApiError(failed.problem.status, failed.problem);
     const found = answers.map((a) => ({ ...open[a.request], neighbors: a.answer.neighbors })).filter((s) => s.neighbors.length);
-    return { found, looked: open.length };
+    return { found, looked: open.length, recall: recallOf(answers) };
   }
 
   /** Documents of a span that came without them: its own tokens where the vocabulary is closed, else its text. */
@@ -81,11 +81,11 @@ export function render(view, { index, info, state, go }) {
     const facts = el("dl.facts", {},
       fact("Tokens", number(t.tokens)),
       fact("Spans", number(t.spans.length)),
-      fact("Longest match", `${number(Math.max(0, ...t.longest))} tokens`),
+      fact("Longest match", count(Math.max(0, ...t.longest), "token")),
       fact("Covered by 5+ tokens", percent(coverage[5] ?? 0)),
       fact("Creativity index", t.creativity_index.toFixed(2)));
     const meant = near?.found ?? [];
-    const none = nothing("Nothing found word for word", `No span of ${min.value} or more tokens of this text occurs in ${index}, generation ${t.generation} (${number(info.documents)} documents). This search is exact: its recall is 1. Shorter spans may occur`, near ? "." : ", and the same meaning in other words is not looked for here.");
+    const none = nothing("Nothing found word for word", `No span of ${min.value} or more tokens of this text occurs in ${index}, generation ${t.generation} (${number(info.documents)} documents). This search is exact: its recall is 1. Shorter spans may occur`, near ? `. Looked up by meaning: ${count(near.looked, "sentence")}, none with a passage of cosine ${NEAR} or more. ${near.recall}` : ", and the same meaning in other words is not looked for here.");
     if (!t.spans.length && !meant.length) return [facts, none];
 
     const strength = scale(t.spans, shade.value);
@@ -134,7 +134,7 @@ export function render(view, { index, info, state, go }) {
     const rows = () => t.spans.map((s) => ({ left: s.left, right: s.right, tokens: s.right - s.left, count: s.count, text: s.text, documents: s.documents.map((d) => d.id).join(" ") }));
     const legend = el("p.legend", {}, el("span.hit.key", { "data-level": 1 }, shade.value === "length" ? "up to 7 tokens" : "1000 times or more"), " ",
       el("span.hit.key", { "data-level": 4 }, shade.value === "length" ? "32 and more" : "rarer than 10 times"), near ? [" ", el("span.hit.near.key", {}, "by meaning")] : null, " plain: nothing found");
-    const recall = near ? el("p.meta", {}, `Looked up by meaning, cosine of at least ${NEAR}: ${count(near.looked, "sentence")} that no long span covers, ${meant.length} with a passage near. Similarity is not influence.`) : null;
+    const recall = near ? el("p.meta", {}, `Looked up by meaning, cosine of at least ${NEAR}: ${count(near.looked, "sentence")} that no long span covers, ${meant.length} with a passage near. ${near.recall} Similarity is not influence.`) : null;
     return [facts, t.spans.length ? null : none, el("div.split", {},
       el("section.panel", { "aria-label": "The text" }, el("div.bar", {}, el("h2", {}, "Text"), exports("trace", near ? { ...t, near: near.found } : t, rows)),
         el("p.text", {}, left), legend, recall),
@@ -179,6 +179,13 @@ export function render(view, { index, info, state, go }) {
       return node;
     });
   }
+}
+
+/** What the search by meaning can have missed, in the server's words. */
+function recallOf(answers) {
+  const first = answers[0]?.answer;
+  if (!first) return "";
+  return first.approximate ? `How this was searched: ${first.recall_words}.` : "Every vector was compared (recall 1).";
 }
 
 /** Documents of all spans, best first, each with its spans and an occurrence of each. */
