@@ -118,7 +118,8 @@ pub struct Effect {
 }
 
 /// The effect of window length in each group: the slope of the median r over log2 of the length, with a bootstrap interval over the
-/// texts that are long enough for every length at least half of the group's texts have. Groups with fewer than two such lengths have none.
+/// texts that are long enough for every length at least half of the group's texts have. Groups with fewer than two such lengths or texts
+/// have none: one text says nothing about others.
 pub fn effects(assessed: &[Vec<Assessed>], names: &[String], seed: u64) -> Vec<Effect> {
     let mut members: BTreeMap<&str, Vec<BTreeMap<usize, f64>>> = BTreeMap::new();
     for (list, name) in assessed.iter().zip(names) {
@@ -141,7 +142,7 @@ pub fn effects(assessed: &[Vec<Assessed>], names: &[String], seed: u64) -> Vec<E
                 .iter()
                 .filter_map(|t| lengths.iter().map(|l| t.get(l).copied()).collect::<Option<Vec<f64>>>())
                 .collect();
-            if lengths.len() < 2 || rows.is_empty() {
+            if lengths.len() < 2 || rows.len() < 2 {
                 return None;
             }
             let per_doubling = statistics::bootstrap(rows.len(), DRAWS, seed, |chosen| {
