@@ -143,6 +143,16 @@ pub fn run(data: &Path, work: &Path, results: &mut Results) -> Outcome<()> {
         super::process::cpu_seconds() - started.0,
         scorer.chunks_encoded() - started.1
     );
+    // The exact witness beside s: how many of a text's 3-grams the corpus does not have.
+    let mut absent: Vec<f64> = Vec::new();
+    for (name, of) in &groups {
+        let share = |s: &Score| s.exact.n_novelty.iter().find(|e| e.0 == 3).map(|e| e.1);
+        let m = bootstrap_median(&of.iter().filter_map(share).collect::<Vec<f64>>(), 2000, 42).ok_or("no 3-grams")?;
+        results.interval(&format!("median share of absent 3-grams, {name}"), "share", m, None);
+        absent.push(m.estimate);
+    }
+    let ordered = absent.windows(2).all(|m| m[0] < m[1]);
+    results.add("share of absent 3-grams rises in order", "yes", f64::from(ordered), Some(("1", ordered)));
     let calibration = Calibration::new(&snapshot, &scorer.settings, &reference)?;
     for &length in &scorer.settings.windows {
         let s = |scores: &[Score]| scores.iter().filter_map(|x| x.at(length)).collect::<Vec<f64>>();

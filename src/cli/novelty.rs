@@ -133,7 +133,7 @@ pub fn novelty(global: &Global, args: NoveltyArgs) -> anyhow::Result<Outcome> {
         let effects = assess::effects(&assessed, &names, seed);
         let keys = study.keys(&documents);
         let pairs = assess::compare(&scores, &names, keys.as_deref(), seed);
-        let warnings = scoring::warnings(calibration.as_ref(), &scores, study.score.p_resolution);
+        let warnings = scoring::warnings(calibration.as_ref(), &scores, &assessed, study.score.p_resolution);
         for w in &warnings {
             eprintln!("warning: {w}");
         }
@@ -203,13 +203,17 @@ fn text(rows: &[Row], groups: &[Group], effects: &[Effect], pairs: &[Pair]) -> S
     for row in rows {
         let e = &row.score.exact;
         out += &format!(
-            "{}  {} tokens; longest span {}, coverage_8 {:.2}, creativity index {:.2}{}\n",
+            "{}  {} tokens; longest span {}, coverage_8 {:.2}, creativity index {:.2}{}{}\n",
             row.score.id,
             row.score.tokens,
             e.longest_span,
             e.coverage_8(),
             e.creativity_index,
-            if e.verbatim { ", verbatim" } else { "" }
+            if e.verbatim { ", verbatim" } else { "" },
+            row.assessed
+                .iter()
+                .find_map(|a| a.p_absent)
+                .map_or_else(String::new, |p| format!(", absent 3-grams p {p:.4}"))
         );
         for (a, l) in row.assessed.iter().zip(&row.score.lengths) {
             let reference = match (a.r, a.p, a.q) {

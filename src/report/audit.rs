@@ -166,7 +166,7 @@ impl Audit<'_> {
             let corrected: Vec<String> = kinds.into_iter().map(line).collect();
             [
                 format!("{}, {} tokens", g.name, g.length),
-                g.texts.to_string(),
+                if g.texts == 1 { "1: says nothing\nof other texts".into() } else { g.texts.to_string() },
                 format!("{:.3}", g.median_s.estimate),
                 g.median_r.as_ref().map_or("–".into(), interval),
                 g.novel.to_string(),

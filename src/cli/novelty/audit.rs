@@ -176,7 +176,7 @@ fn run(
     let effects = assess::effects(&assessed, names, seed);
     let keys = args.study.keys(documents);
     let pairs = assess::compare(&scores, names, keys.as_deref(), seed);
-    let mut warnings = scoring::warnings(calibration.as_ref(), &scores, args.study.score.p_resolution);
+    let mut warnings = scoring::warnings(calibration.as_ref(), &scores, &assessed, args.study.score.p_resolution);
     let unlike = scores.iter().filter(|s| !s.warnings.is_empty()).count();
     if unlike > 0 {
         warnings

@@ -11,6 +11,7 @@ use crate::embed::Encoder;
 use crate::embed::colbert::{ColbertEncoder, LateEncoder, PlainLate};
 use crate::error::{Error, Result};
 use crate::index::Snapshot;
+use crate::novelty::assess;
 use crate::novelty::probes::{EDITS, Paraphrase};
 use crate::novelty::{Assessed, CacheOptions, Calibration, Recall, Score, Scorer, Settings, Text};
 
@@ -348,10 +349,22 @@ pub fn group_names(documents: &[Document], fields: &[String]) -> Result<Vec<Stri
 }
 
 /// What limits the conclusions of a run, in words.
-pub fn warnings(calibration: Option<&Calibration>, scores: &[Score], p_resolution: f64) -> Vec<String> {
+pub fn warnings(
+    calibration: Option<&Calibration>,
+    scores: &[Score],
+    assessed: &[Vec<Assessed>],
+    p_resolution: f64,
+) -> Vec<String> {
     let mut out = Vec::new();
     let Some(c) = calibration else { return out };
     out.extend(c.warnings(p_resolution));
+    let disordered = assess::disordered(assessed).len();
+    if disordered > 0 {
+        out.push(format!(
+            "{disordered} texts (by chance: at most {:.1}) have more 3-grams that the corpus lacks than 99 of 100 human texts, though s is as high as theirs: their words may be in no order, which late interaction hardly sees; `p_absent` says which",
+            assess::DOUBTED * scores.len() as f64
+        ));
+    }
     let lengths: Vec<f64> = scores.iter().map(|s| s.tokens as f64).collect();
     let ours = crate::novelty::statistics::median(&lengths).unwrap_or(0.0);
     if ours > 2.0 * c.median_tokens || c.median_tokens > 2.0 * ours {
