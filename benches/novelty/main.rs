@@ -81,8 +81,11 @@ impl Results {
         let mut rows: Vec<Value> =
             file["results"].as_array().into_iter().flatten().filter(of_others).cloned().collect();
         rows.extend(self.rows.iter().cloned());
-        let file = json!({"machine": format!("{cpu}, {cores} shared cores"), "results": rows});
-        std::fs::write(path, serde_json::to_string_pretty(&file)? + "\n")?;
+        let mut all = json!({"machine": format!("{cpu}, {cores} shared cores"), "results": rows});
+        if let Some(runs) = file.get("runs") {
+            all["runs"] = runs.clone();
+        }
+        std::fs::write(path, serde_json::to_string_pretty(&all)? + "\n")?;
         Ok(())
     }
 }
