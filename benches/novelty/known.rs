@@ -8,7 +8,7 @@ use priorart::embed::colbert::PlainLate;
 use priorart::embed::{Encoder, OpenOptions, find_model};
 use priorart::index::Snapshot;
 use priorart::novelty::probes::edit;
-use priorart::novelty::statistics::{bootstrap_median, bootstrap_ratios, ks_uniform, median};
+use priorart::novelty::statistics::{Interval, bootstrap_median, bootstrap_ratios, ks_uniform, median, share};
 use priorart::novelty::{CacheOptions, Calibration, Score, Scorer, Settings, Text};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -143,6 +143,16 @@ pub fn run(data: &Path, work: &Path, results: &mut Results) -> Outcome<()> {
         super::process::cpu_seconds() - started.0,
         scorer.chunks_encoded() - started.1
     );
+    // The exact witness beside s: how many of a text's 3-grams the corpus does not have.
+    let mut absent: Vec<f64> = Vec::new();
+    for (name, of) in &groups {
+        let share = |s: &Score| s.exact.n_novelty.iter().find(|e| e.0 == 3).map(|e| e.1);
+        let m = bootstrap_median(&of.iter().filter_map(share).collect::<Vec<f64>>(), 2000, 42).ok_or("no 3-grams")?;
+        results.interval(&format!("median share of absent 3-grams, {name}"), "share", m, None);
+        absent.push(m.estimate);
+    }
+    let ordered = absent.windows(2).all(|m| m[0] < m[1]);
+    results.add("share of absent 3-grams rises in order", "yes", f64::from(ordered), Some(("1", ordered)));
     let calibration = Calibration::new(&snapshot, &scorer.settings, &reference)?;
     for &length in &scorer.settings.windows {
         let s = |scores: &[Score]| scores.iter().filter_map(|x| x.at(length)).collect::<Vec<f64>>();
@@ -151,27 +161,42 @@ pub fn run(data: &Path, work: &Path, results: &mut Results) -> Outcome<()> {
             .map(|(_, of)| bootstrap_median(&s(of), 2000, 42).ok_or("no scores"))
             .collect::<Result<_, _>>()?;
         for ((name, _), m) in groups.iter().zip(&medians) {
-            let range = format!("[{:.3}, {:.3}]", m.low, m.high);
-            results.add(&format!("median s, {length} tokens, {name}"), m.estimate, &range, None);
+            results.interval(&format!("median s, {length} tokens, {name}"), "s", *m, None);
         }
         let ordered = medians.windows(2).all(|m| m[0].estimate > m[1].estimate);
-        results.add(&format!("novelty rises in order, {length} tokens"), f64::from(ordered), "1", Some(ordered));
-        let apart = medians[0].low > medians[4].high;
-        results.add(&format!("intervals of the ends are apart, {length} tokens"), f64::from(apart), "1", Some(apart));
+        results.add(
+            &format!("novelty rises in order, {length} tokens"),
+            "yes",
+            f64::from(ordered),
+            Some(("1", ordered)),
+        );
+        let apart = medians[0].low > medians[medians.len() - 1].high;
+        results.add(
+            &format!("intervals of the ends are apart, {length} tokens"),
+            "yes",
+            f64::from(apart),
+            Some(("1", apart)),
+        );
         let own: Vec<(f64, usize)> = s(&groups[2].1).into_iter().map(|v| (v, 0)).collect();
         let h = calibration.reference(None, length).ok_or("no reference")?;
         let r = bootstrap_ratios(&own, &[h], 2000, 42).ok_or("no ratio")?;
-        let range = format!("1 in [{:.3}, {:.3}]", r.low, r.high);
         let met = (r.low..=r.high).contains(&1.0);
-        results.add(&format!("human against human, median r, {length} tokens"), r.estimate, &range, Some(met));
+        results.interval(
+            &format!("human against human, median r, {length} tokens"),
+            "r",
+            r,
+            Some(("1 in the interval", met)),
+        );
         let p: Vec<f64> = own.iter().filter_map(|v| calibration.p(None, length, v.0)).collect();
         let (_, ks) = ks_uniform(&p).ok_or("no p-values")?;
-        results.add(&format!("p-values of human texts uniform, KS p, {length} tokens"), ks, "> 0.01", Some(ks > 0.01));
+        let name = format!("p-values of human texts uniform, KS, {length} tokens");
+        results.add(&name, "p", ks, Some(("> 0.01", ks > 0.01)));
     }
     for r in scorer.probe(&[25, 50, 100, 200, 500], 40, &[], SEED, &mut |_| ())? {
         let what = format!("recall, {} tokens, {}", r.length, r.kind());
-        let more = format!("{:.3} {:.3}", r.scored.estimate, r.candidates.estimate);
-        results.add(&format!("{what}: source first"), r.first.estimate, &more, None);
+        results.interval(&format!("{what}: source first"), "share", r.first, None);
+        results.interval(&format!("{what}: source among the 100 scored"), "share", r.scored, None);
+        results.interval(&format!("{what}: source among the 1000 candidates"), "share", r.candidates, None);
     }
     lost(&snapshot, &*encoder, &cache, &groups, &held_out, results)
 }
@@ -201,9 +226,10 @@ fn lost(
             }
         }
         change.sort_by(f64::total_cmp);
-        results.add(&format!("{name}: windows with the same nearest passage"), same as f64 / windows as f64, "", None);
-        results.add(&format!("{name}: median change of s"), median(&change).unwrap_or(0.0), "", None);
-        results.add(&format!("{name}: change of s, 95th of 100"), change[change.len() * 95 / 100], "", None);
+        let kept = share(same, windows).unwrap_or(Interval { estimate: 0.0, low: 0.0, high: 1.0 });
+        results.interval(&format!("{name}: windows with the same nearest passage"), "share", kept, None);
+        results.add(&format!("{name}: median change of s"), "s", median(&change).unwrap_or(0.0), None);
+        results.add(&format!("{name}: change of s, 95th of 100"), "s", change[change.len() * 95 / 100], None);
     };
     let mut scorer = Scorer::new(snapshot, encoder, &late, deep, 1 << 30, Some(cache))?;
     compare("middle stage against all 1000 reranked", &scorer.score(texts)?);

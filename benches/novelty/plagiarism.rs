@@ -6,7 +6,7 @@ use std::path::Path;
 use priorart::embed::colbert::PlainLate;
 use priorart::embed::{OpenOptions, find_model};
 use priorart::index::Snapshot;
-use priorart::novelty::statistics::auroc;
+use priorart::novelty::statistics::{auroc, bootstrap};
 use priorart::novelty::{CacheOptions, Score, Scorer, Settings, Text};
 
 use super::{Outcome, Results, records};
@@ -45,20 +45,21 @@ pub fn run(data: &Path, index: &Path, results: &mut Results) -> Outcome<()> {
         let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len().max(1) as f64;
         let kinds = [of(&["cut"]), of(&["light"]), of(&["heavy"]), of(&["non"])];
         for (name, v) in ["cut", "light", "heavy", "non"].iter().zip(&kinds) {
-            results.add(&format!("mean s, {length} tokens, {name} ({} texts)", v.len()), mean(v), "", None);
+            let of =
+                |chosen: &[usize]| (!v.is_empty()).then(|| mean(&chosen.iter().map(|&i| v[i]).collect::<Vec<_>>()));
+            if let Some(m) = bootstrap(v.len(), 2000, 42, of) {
+                results.interval(&format!("mean s, {length} tokens, {name} ({} texts)", v.len()), "s", m, None);
+            }
         }
         // At 500 tokens hardly a text is long enough.
         let enough = kinds.iter().all(|v| v.len() >= 5);
         let m: Vec<f64> = kinds.iter().map(|v| mean(v)).collect();
         let ordered = m[0] >= m[1] && m[1] >= m[2] && m[2] > m[3];
-        results.add(
-            &format!("cut ≥ light ≥ heavy > non, {length} tokens"),
-            f64::from(ordered),
-            "1",
-            enough.then_some(ordered),
-        );
+        let name = format!("cut ≥ light ≥ heavy > non, {length} tokens");
+        results.add(&name, "yes", f64::from(ordered), enough.then_some(("1", ordered)));
         if let Some(area) = auroc(&of(&["cut", "light", "heavy"]), &kinds[3]) {
-            results.add(&format!("AUROC, {length} tokens"), area, "≥ 0.95", enough.then_some(area >= 0.95));
+            let goal = enough.then_some(("≥ 0.95", area >= 0.95));
+            results.add(&format!("AUROC of plagiarised against not, {length} tokens"), "AUROC", area, goal);
         }
     }
     Ok(())

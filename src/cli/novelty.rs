@@ -12,42 +12,21 @@ use clap::Args;
 use super::output::{self, number};
 use super::{Format, Global, Outcome};
 use crate::embed::alignment::Alignment;
-use crate::error::Error;
 use crate::novelty::assess::{self, Assessed, Effect, Group, Pair};
-use crate::novelty::{Calibration, Score, Scorer};
+use crate::novelty::{Score, Scorer};
 pub use audit::{AuditArgs, audit};
-use scoring::{Engine, ProbeArgs, ScoreArgs, column, group_names, recall_text};
+use scoring::{Engine, ScoreArgs, StudyArgs, group_names, recall_text};
 
 #[derive(Debug, Args)]
 pub struct NoveltyArgs {
     /// Files of texts: .jsonl (also .gz, .zst), .parquet, .txt
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Human texts of the same kind
-    #[arg(long, conflicts_with = "calibration", value_name = "PATH")]
-    human: Option<PathBuf>,
-    /// Scored human texts, from `priorart calibrate`
-    #[arg(long, value_name = "FILE")]
-    calibration: Option<PathBuf>,
-    /// Columns that name a text's group
-    #[arg(long, value_delimiter = ',', value_name = "FIELD,...")]
-    group_by: Vec<String>,
-    /// Column whose equal values pair the texts of two groups, such as the prompt's id
-    #[arg(long, requires = "group_by", value_name = "FIELD")]
-    pair_by: Option<String>,
     #[command(flatten)]
-    score: ScoreArgs,
-    #[command(flatten)]
-    probe: ProbeArgs,
-    /// Prove of each window whether no chunk has a cosine of TAU or more with it
-    #[arg(long, value_name = "TAU")]
-    certify: Option<f64>,
+    study: StudyArgs,
     /// Show which token matched which in each text's nearest window
     #[arg(long)]
     align: bool,
-    /// Exit with 1 if a text is found novel (q of at most 0.05 at any window length)
-    #[arg(long)]
-    check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -122,45 +101,39 @@ pub fn calibrate(global: &Global, args: CalibrateArgs) -> anyhow::Result<Outcome
 }
 
 pub fn novelty(global: &Global, args: NoveltyArgs) -> anyhow::Result<Outcome> {
-    let given = args.calibration.as_deref().map(Calibration::read).transpose()?;
-    if args.check && given.is_none() && args.human.is_none() {
-        return Err(
-            Error::invalid_hint("--check needs a human reference", "pass --human FILE or --calibration FILE").into()
-        );
-    }
-    let documents = args.score.read(&args.paths)?;
-    let names = group_names(&documents, &args.group_by)?;
-    let engine = Engine::open(global, &args.score)?;
-    engine.with_scorer(global, &args.score, |scorer| {
+    let study = &args.study;
+    let given = study.given()?;
+    let documents = study.texts(&args.paths)?;
+    let names = group_names(&documents, &study.group_by)?;
+    let engine = Engine::open(global, &study.score)?;
+    engine.with_scorer(global, &study.score, |scorer| {
         if let Some(c) = &given {
             c.check(scorer.snapshot(), &scorer.settings)?;
         }
-        let calibration = match (given, &args.human) {
-            (Some(c), _) => Some(c),
-            (None, Some(path)) => Some(args.score.calibrate(global, scorer, std::slice::from_ref(path))?),
-            (None, None) => None,
+        let calibration = match given {
+            Some(c) => Some(c),
+            None if study.human.is_empty() => None,
+            None => Some(study.score.calibrate(global, scorer, &study.human)?),
         };
-        if let (Some(c), Some(field)) = (&calibration, &args.score.domain) {
-            let domains: Vec<Option<String>> = documents.iter().map(|d| column(d, field)).collect();
-            c.check_domains(domains.iter().map(|d| d.as_deref()))?;
+        if let Some(c) = &calibration {
+            study.check_domains(&documents, c)?;
         }
-        if let Some(tau) = args.certify {
+        if let Some(tau) = study.certify {
             scorer.certify(tau)?;
         }
         let mut scores: Vec<Score> = Vec::with_capacity(documents.len());
-        args.score.score(global, scorer, &documents, ("novelty", false), |batch| {
+        study.score.score(global, scorer, &documents, ("novelty", false), |batch| {
             scores.extend(batch);
             Ok(())
         })?;
-        let recall = args.probe.measure(global, scorer, &scores)?;
+        let recall = study.probe.measure(global, scorer, &scores)?;
         let assessed = assess::assess(&scores, calibration.as_ref());
-        let seed = args.probe.seed;
+        let seed = study.probe.seed;
         let groups = assess::groups(&scores, &assessed, &names, calibration.as_ref(), &recall, seed);
         let effects = assess::effects(&assessed, &names, seed);
-        let keys: Option<Vec<Option<String>>> =
-            args.pair_by.as_ref().map(|f| documents.iter().map(|d| column(d, f)).collect());
+        let keys = study.keys(&documents);
         let pairs = assess::compare(&scores, &names, keys.as_deref(), seed);
-        let warnings = scoring::warnings(calibration.as_ref(), &scores, args.score.p_resolution);
+        let warnings = scoring::warnings(calibration.as_ref(), &scores, &assessed, study.score.p_resolution);
         for w in &warnings {
             eprintln!("warning: {w}");
         }
@@ -172,7 +145,7 @@ pub fn novelty(global: &Global, args: NoveltyArgs) -> anyhow::Result<Outcome> {
             .zip(&assessed)
             .zip(&names)
             .map(|((score, assessed), name)| Row {
-                group: (!args.group_by.is_empty()).then_some(name.as_str()),
+                group: (!study.group_by.is_empty()).then_some(name.as_str()),
                 assessed,
                 score,
                 alignment: None,
@@ -184,7 +157,7 @@ pub fn novelty(global: &Global, args: NoveltyArgs) -> anyhow::Result<Outcome> {
             }
         }
         let generation = scorer.snapshot().manifest.generation;
-        let certified = args.certify.map(|_| scorer.certified);
+        let certified = study.certify.map(|_| scorer.certified);
         match global.format() {
             Format::Jsonl => {
                 output::results(Format::Jsonl, &rows, |_| String::new())?;
@@ -210,8 +183,7 @@ pub fn novelty(global: &Global, args: NoveltyArgs) -> anyhow::Result<Outcome> {
                 output::write(out.as_bytes())?;
             }
         }
-        let novel = assessed.iter().flatten().any(|a| a.q.is_some_and(|q| q <= 0.05));
-        Ok(if args.check && novel { Outcome::Findings } else { Outcome::Done })
+        Ok(study.outcome(&assessed))
     })
 }
 
@@ -231,13 +203,17 @@ fn text(rows: &[Row], groups: &[Group], effects: &[Effect], pairs: &[Pair]) -> S
     for row in rows {
         let e = &row.score.exact;
         out += &format!(
-            "{}  {} tokens; longest span {}, coverage_8 {:.2}, creativity index {:.2}{}\n",
+            "{}  {} tokens; longest span {}, coverage_8 {:.2}, creativity index {:.2}{}{}\n",
             row.score.id,
             row.score.tokens,
             e.longest_span,
             e.coverage_8(),
             e.creativity_index,
-            if e.verbatim { ", verbatim" } else { "" }
+            if e.verbatim { ", verbatim" } else { "" },
+            row.assessed
+                .iter()
+                .find_map(|a| a.p_absent)
+                .map_or_else(String::new, |p| format!(", absent 3-grams p {p:.4}"))
         );
         for (a, l) in row.assessed.iter().zip(&row.score.lengths) {
             let reference = match (a.r, a.p, a.q) {

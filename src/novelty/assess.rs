@@ -21,6 +21,9 @@ pub struct Assessed {
     /// The same, Benjamini–Hochberg adjusted over the batch at this length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub q: Option<f64>,
+    /// One-sided empirical p-value of as many 3-grams being absent from the corpus: an exact witness beside s, the same at every length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_absent: Option<f64>,
 }
 
 /// A group at one window length.
@@ -76,6 +79,7 @@ pub fn assess(scores: &[Score], calibration: Option<&Calibration>) -> Vec<Vec<As
         .iter()
         .map(|score| {
             let domain = score.domain.as_deref();
+            let p_absent = score.exact.absent().and_then(|share| calibration?.p_absent(domain, share));
             score
                 .lengths
                 .iter()
@@ -85,7 +89,7 @@ pub fn assess(scores: &[Score], calibration: Option<&Calibration>) -> Vec<Vec<As
                         reference.and_then(|c| c.ratio(domain, l.length, l.s)),
                         reference.and_then(|c| c.p(domain, l.length, l.s)),
                     );
-                    Assessed { length: l.length, s: l.s, r, p, q: None }
+                    Assessed { length: l.length, s: l.s, r, p, q: None, p_absent: p_absent.filter(|_| !l.short) }
                 })
                 .collect()
         })
@@ -105,6 +109,19 @@ pub fn assess(scores: &[Score], calibration: Option<&Calibration>) -> Vec<Vec<As
     out
 }
 
+/// The p-value of absent 3-grams from which a text's order of words is doubted.
+pub const DOUBTED: f64 = 0.01;
+
+/// Numbers of the texts that late interaction takes for human writing (p above 0.05 at every length) though hardly a human text has as
+/// many absent 3-grams ([`DOUBTED`]): shuffled or random words, of which s sees the vocabulary and not the order.
+pub fn disordered(assessed: &[Vec<Assessed>]) -> Vec<usize> {
+    let of = |list: &Vec<Assessed>| {
+        list.iter().any(|a| a.p_absent.is_some_and(|p| p <= DOUBTED))
+            && list.iter().all(|a| a.p.is_none_or(|p| p > 0.05))
+    };
+    (0..assessed.len()).filter(|&i| of(&assessed[i])).collect()
+}
+
 /// How a group's median r goes with the window length.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Effect {
@@ -118,7 +135,8 @@ pub struct Effect {
 }
 
 /// The effect of window length in each group: the slope of the median r over log2 of the length, with a bootstrap interval over the
-/// texts that are long enough for every length at least half of the group's texts have. Groups with fewer than two such lengths have none.
+/// texts that are long enough for every length at least half of the group's texts have. Groups with fewer than two such lengths or texts
+/// have none: one text says nothing about others.
 pub fn effects(assessed: &[Vec<Assessed>], names: &[String], seed: u64) -> Vec<Effect> {
     let mut members: BTreeMap<&str, Vec<BTreeMap<usize, f64>>> = BTreeMap::new();
     for (list, name) in assessed.iter().zip(names) {
@@ -141,7 +159,7 @@ pub fn effects(assessed: &[Vec<Assessed>], names: &[String], seed: u64) -> Vec<E
                 .iter()
                 .filter_map(|t| lengths.iter().map(|l| t.get(l).copied()).collect::<Option<Vec<f64>>>())
                 .collect();
-            if lengths.len() < 2 || rows.is_empty() {
+            if lengths.len() < 2 || rows.len() < 2 {
                 return None;
             }
             let per_doubling = statistics::bootstrap(rows.len(), DRAWS, seed, |chosen| {
@@ -273,4 +291,34 @@ pub fn compare(scores: &[Score], names: &[String], pairing: Option<&[Option<Stri
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_without_order_are_told_only_where_late_interaction_sees_nothing() {
+        let text = |p: &[f64], p_absent: Option<f64>| -> Vec<Assessed> {
+            let at = |(i, &p): (usize, &f64)| Assessed {
+                length: 25 << i,
+                s: 0.5,
+                r: Some(1.0),
+                p: Some(p),
+                q: None,
+                p_absent,
+            };
+            p.iter().enumerate().map(at).collect()
+        };
+        let texts = [
+            text(&[0.5, 0.6], Some(0.005)),
+            // Found novel at one length already.
+            text(&[0.5, 0.02], Some(0.005)),
+            // As many absent 3-grams as human texts have.
+            text(&[0.5, 0.6], Some(0.2)),
+            text(&[0.5], None),
+            Vec::new(),
+        ];
+        assert_eq!(disordered(&texts), [0]);
+    }
 }

@@ -40,6 +40,19 @@ pub struct Calibration {
     /// The same of each domain, where domains were told apart.
     #[serde(default)]
     pub domains: BTreeMap<String, BTreeMap<usize, Vec<f64>>>,
+    /// Share of 3-grams absent from the corpus, of all texts in ascending order; empty in a calibration that was made without.
+    #[serde(default)]
+    pub absent: Vec<f64>,
+    /// The same of each domain.
+    #[serde(default)]
+    pub absent_by_domain: BTreeMap<String, Vec<f64>>,
+}
+
+/// Shares of absent 3-grams in ascending order.
+fn absent<'a>(of: impl Iterator<Item = &'a Score>) -> Vec<f64> {
+    let mut shares: Vec<f64> = of.filter_map(|s| s.exact.absent()).collect();
+    shares.sort_by(f64::total_cmp);
+    shares
 }
 
 /// Sorted scores by window length.
@@ -67,6 +80,10 @@ impl Calibration {
         }
         let lengths: Vec<f64> = human.iter().map(|s| s.tokens as f64).collect();
         let names: std::collections::BTreeSet<&String> = human.iter().filter_map(|s| s.domain.as_ref()).collect();
+        let absent_by_domain = names
+            .iter()
+            .map(|&name| (name.clone(), absent(human.iter().filter(|s| s.domain.as_ref() == Some(name)))))
+            .collect();
         let domains = names
             .into_iter()
             .map(|name| {
@@ -90,6 +107,8 @@ impl Calibration {
             median_tokens: median(&lengths).unwrap_or(0.0),
             scores,
             domains,
+            absent: absent(human.iter()),
+            absent_by_domain,
         })
     }
 
@@ -119,6 +138,8 @@ impl Calibration {
             serde_json::from_value(value).map_err(|e| Error::corrupt(path, 0, format!("not a calibration: {e}")))?;
         let of_domains = read.domains.values_mut().flat_map(BTreeMap::values_mut);
         read.scores.values_mut().chain(of_domains).for_each(|s| s.sort_by(f64::total_cmp));
+        read.absent_by_domain.values_mut().for_each(|s| s.sort_by(f64::total_cmp));
+        read.absent.sort_by(f64::total_cmp);
         Ok(read)
     }
 
@@ -209,6 +230,16 @@ impl Calibration {
     /// Empirical p-value of a text being as little attributable as it is.
     pub fn p(&self, domain: Option<&str>, length: usize, s: f64) -> Option<f64> {
         Some(statistics::p_lower(self.reference(domain, length)?, s))
+    }
+
+    /// Empirical p-value of as many of a text's 3-grams being absent from the corpus (`share` of them); `None` where the reference does
+    /// not tell.
+    pub fn p_absent(&self, domain: Option<&str>, share: f64) -> Option<f64> {
+        let of = match domain {
+            Some(name) => self.absent_by_domain.get(name)?,
+            None => &self.absent,
+        };
+        (!of.is_empty()).then(|| statistics::p_upper(of, share))
     }
 
     /// What limits conclusions at `p_resolution`: lengths with too few reference texts, with how many are needed.

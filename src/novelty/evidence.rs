@@ -55,6 +55,12 @@ impl Evidence {
         }
     }
 
+    /// Share of the text's 3-grams that the corpus does not have; `None` for a text of fewer tokens. It tells texts apart that late
+    /// interaction does not: words of the corpus in no order that anybody writes have hardly a 3-gram in it.
+    pub fn absent(&self) -> Option<f64> {
+        self.n_novelty.iter().find(|e| e.0 == 3).map(|e| e.1)
+    }
+
     /// Whether some 50 tokens nearly equal 50 tokens of the corpus.
     pub fn memorised(&self) -> bool {
         self.verbatim || self.bleu.is_some_and(|b| b > super::bleu::MEMORISED)

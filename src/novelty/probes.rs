@@ -98,21 +98,6 @@ impl Scorer<'_> {
         seed: u64,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<Recall>> {
-        // Probes are not what is to be certified.
-        let certifier = self.certifier.take();
-        let recall = self.measure(lengths, probes, paraphrases, seed, progress);
-        self.certifier = certifier;
-        recall
-    }
-
-    fn measure(
-        &mut self,
-        lengths: &[usize],
-        probes: usize,
-        paraphrases: &[Paraphrase],
-        seed: u64,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<Vec<Recall>> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let sources = paraphrases
             .iter()
@@ -164,7 +149,7 @@ impl Scorer<'_> {
                 let ranges = passage.into_iter().chain(cut);
                 windows.extend(ranges.map(|range| Window { text, length, short: false, range }));
             }
-            let staged = self.stage(&cuts, windows, &vec![Vec::new(); batch.len()])?;
+            let staged = self.stage(&cuts, windows, &vec![Vec::new(); batch.len()], false)?;
             for (w, window) in staged.windows.iter().enumerate() {
                 let sources = &batch[window.text].0;
                 let holds = |document: DocumentRef| sources.contains(&document);

@@ -187,7 +187,7 @@ impl<'a> Scorer<'a> {
         let cuts: Vec<Cut> = texts.par_iter().map(|t| self.tokenize(&t.text)).collect::<Result<_>>()?;
         let left_out = texts.par_iter().map(|t| self.left_out(t)).collect::<Result<Vec<_>>>()?;
         let windows = windows_of(&cuts, &self.settings.windows);
-        let staged = self.stage(&cuts, windows, &left_out)?;
+        let staged = self.stage(&cuts, windows, &left_out, true)?;
         let exact: Vec<Evidence> = texts
             .par_iter()
             .zip(&left_out)
@@ -289,12 +289,14 @@ impl<'a> Scorer<'a> {
         Ok(out)
     }
 
-    /// All stages for the windows of a batch. `left_out` has an entry a text.
+    /// All stages for the windows of a batch. `left_out` has an entry a text; `certify`: windows are also certified, where that was
+    /// asked for.
     pub(super) fn stage(
         &mut self,
         cuts: &[Cut],
         windows: Vec<Window>,
         left_out: &[Vec<DocumentRef>],
+        certify: bool,
     ) -> Result<Staged> {
         let prompt = self.encoder.prompt(Role::Query);
         let most = self.encoder.max_window().saturating_sub(prompt.len()).max(1);
@@ -308,7 +310,7 @@ impl<'a> Scorer<'a> {
             .collect();
         let (embedded, packed) = self.encode(cuts, &windows, &searches)?;
         let found = self.search(&embedded, &searches, left_out)?;
-        let certified = match &self.certifier {
+        let certified = match self.certifier.as_ref().filter(|_| certify) {
             Some(certifier) => {
                 let hidden: Vec<&[DocumentRef]> =
                     searches.ranges.iter().map(|(text, _)| left_out[*text].as_slice()).collect();

@@ -17,8 +17,8 @@ use crate::tokenize::floor_char_boundary;
 
 /// Bytes shown of a text or passage.
 const TEXT: usize = 4000;
-/// Bins of a distribution.
-const BINS: usize = 30;
+/// Points of a distribution's line.
+const POINTS: usize = 200;
 /// Groups drawn in one chart; the table has all of them.
 const DRAWN: usize = 12;
 
@@ -33,6 +33,15 @@ pub struct Case {
     pub ledger: Ledger,
     /// The text of each source of the ledger.
     pub passages: Vec<String>,
+    /// The passage nearest to one of its longest windows, whether it is near enough to be evidence or not.
+    pub nearest: Option<Nearest>,
+}
+
+/// A passage of the corpus, and what is said of it in a line.
+#[derive(Debug, Clone)]
+pub struct Nearest {
+    pub said: String,
+    pub text: String,
 }
 
 /// Everything the page shows.
@@ -69,9 +78,9 @@ impl Audit<'_> {
 {warnings}
 <h2>Recall of the search</h2><p class="meta">What was found of passages whose source is known. A miss looks like novelty: read the figures below with this table.</p>
 <div class="panel scroll" tabindex="0" role="region" aria-label="Recall">{recall}</div>{certified}
-<h2>Groups</h2><div class="panel scroll" tabindex="0" role="region" aria-label="Groups">{groups}</div>
+<h2>Groups</h2><p class="meta">Corrected for misses: the share of texts with r ≥ 1 divided by the recall of each kind of passage.</p><div class="panel scroll" tabindex="0" role="region" aria-label="Groups">{groups}</div>
 <h2>r against window length</h2><div class="charts">{by_length}{novelty}</div>
-<h2>Distributions of r</h2><div class="charts">{distributions}</div>
+<h2>Distributions of r</h2><p class="meta">How many texts have an r up to x: a group whose line lies left of the human reference is less attributable than human writing.</p><div class="charts">{distributions}</div>
 <h2>p-values</h2><p class="meta">Sorted p-values against their rank: on the diagonal where texts are as attributable as human ones, below it where they are less.</p><div class="charts">{p_values}</div>
 {pairs}
 <h2>Most novel texts</h2>{legend}{most}
@@ -114,7 +123,7 @@ impl Audit<'_> {
 
     fn recall_table(&self) -> String {
         if self.recall.is_empty() {
-            return "<p>No recall was measured (--probes 0): nothing here says how often a source was missed.</p>"
+            return "<p>No recall was measured: without probes, or without a text as long as a window, nothing says how often a source was missed.</p>"
                 .into();
         }
         let rows = self.recall.iter().map(|r| {
@@ -149,16 +158,20 @@ impl Audit<'_> {
             "memorised (BLEU)",
         ];
         let rows = self.groups.iter().map(|g| {
-            let corrected: Vec<String> =
-                g.attributable_corrected.iter().map(|(kind, i)| format!("{kind}: {}", interval(i))).collect();
+            // A line a kind, verbatim passages before edited ones.
+            let mut kinds: Vec<(&String, &Interval)> = g.attributable_corrected.iter().collect();
+            kinds.sort_by_key(|(kind, _)| *kind != "verbatim");
+            let line =
+                |(kind, i): (&String, &Interval)| format!("{kind}: {:.2} [{:.2}, {:.2}]", i.estimate, i.low, i.high);
+            let corrected: Vec<String> = kinds.into_iter().map(line).collect();
             [
                 format!("{}, {} tokens", g.name, g.length),
-                g.texts.to_string(),
+                if g.texts == 1 { "1: says nothing\nof other texts".into() } else { g.texts.to_string() },
                 format!("{:.3}", g.median_s.estimate),
                 g.median_r.as_ref().map_or("–".into(), interval),
                 g.novel.to_string(),
                 g.attributable.map_or("–".into(), |a| format!("{a:.2}")),
-                if corrected.is_empty() { "–".into() } else { corrected.join("; ") },
+                if corrected.is_empty() { "–".into() } else { corrected.join("\n") },
                 g.certified.map_or("–".into(), |n| n.to_string()),
                 format!("{:.1}", g.longest_span),
                 format!("{:.2}", g.coverage_8),
@@ -258,11 +271,9 @@ impl Audit<'_> {
             let centre = median(human).unwrap_or(1.0);
             let human: Vec<f64> = human.iter().map(|h| h / centre).collect();
             let groups = self.values(length, |a| a.r);
-            let all = || groups.values().flatten().chain(&human).copied();
-            let range = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
             let line = |name: &str, values: &[f64], reference| Series {
                 name: name.into(),
-                points: curve::distribution(values, range, BINS),
+                points: curve::cumulative(values, POINTS),
                 band: Vec::new(),
                 reference,
             };
@@ -272,7 +283,12 @@ impl Audit<'_> {
                 .map(|(name, v)| line(name, v, false))
                 .chain([line("human reference", &human, true)])
                 .collect();
-            let axes = Axes { x: "r".into(), y: "share of texts".into(), ..Axes::default() };
+            let axes = Axes {
+                x: "r".into(),
+                y: "share of texts with r up to x".into(),
+                y_range: Some((0.0, 1.0)),
+                ..Axes::default()
+            };
             figure(&format!("r at {length} tokens"), &axes, &series, "")
         });
         charts.collect()
@@ -364,6 +380,13 @@ fn certified(c: &Certified) -> String {
     )
 }
 
+/// The beginning of a passage.
+fn passage(text: &str) -> String {
+    let shown = floor_char_boundary(text, text.len().min(TEXT / 4));
+    let more = if shown < text.len() { "…" } else { "" };
+    format!("<p class=\"text\" tabindex=\"0\">{}{more}</p>", escape(&text[..shown]))
+}
+
 fn case(case: &Case) -> String {
     let shown = floor_char_boundary(&case.text, case.text.len().min(TEXT));
     let mut text = String::new();
@@ -390,24 +413,30 @@ fn case(case: &Case) -> String {
         .sources
         .iter()
         .zip(&case.passages)
-        .map(|(s, passage)| {
-            let shown = floor_char_boundary(passage, passage.len().min(TEXT / 4));
+        .map(|(s, text)| {
             format!(
-                "<li><span class=\"meta\">{} · {}, bytes {} to {}; {} tokens</span><p class=\"text\" tabindex=\"0\">{}{}</p></li>",
+                "<li><span class=\"meta\">{} · {}, bytes {} to {}; {} tokens</span>{}</li>",
                 escape(&s.passage.id),
                 escape(&s.passage.path),
                 s.passage.start_byte,
                 s.passage.end_byte,
                 s.tokens,
-                escape(&passage[..shown]),
-                if shown < passage.len() { "…" } else { "" }
+                passage(text)
             )
         })
         .collect();
+    let sources = if sources.is_empty() {
+        "<p class=\"meta\">No passage explains any of it.</p>".into()
+    } else {
+        format!("<ol>{sources}</ol>")
+    };
+    let nearest = case.nearest.as_ref().map_or_else(String::new, |n| {
+        format!("<h4>Nearest passage</h4><p class=\"meta\">{}</p>{}", escape(&n.said), passage(&n.text))
+    });
     let l = &case.ledger;
     format!(
         r#"<article class="panel"><h3>{} · {}</h3><p class="meta">{}</p><p class="meta">{} tokens: {} word for word, {} with small edits, {} near in meaning, {} without evidence</p>
-<div class="pair"><section><h4>Text</h4><p class="text" tabindex="0">{text}</p></section><section><h4>Sources</h4><ol>{sources}</ol></section></div></article>"#,
+<div class="pair"><section><h4>Text</h4><p class="text" tabindex="0">{text}</p></section><section><h4>Sources</h4>{sources}{nearest}</section></div></article>"#,
         escape(&case.group),
         escape(&case.id),
         escape(&case.said),
@@ -450,6 +479,7 @@ mod tests {
                 ..Ledger::default()
             },
             passages: vec![evil.into()],
+            nearest: Some(Nearest { said: evil.into(), text: evil.into() }),
         };
         let warnings = [evil.to_string()];
         let page = Audit {

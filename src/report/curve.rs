@@ -31,7 +31,7 @@ pub struct Axes {
 
 const LEFT: f64 = 52.0;
 const WIDTH: f64 = 400.0;
-const TOP: f64 = 8.0;
+const TOP: f64 = 24.0;
 const HEIGHT: f64 = 190.0;
 /// Styles told apart.
 const STYLES: usize = 6;
@@ -41,6 +41,17 @@ fn short(value: f64) -> String {
     let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".into() } else { text.into() }
+}
+
+/// A range widened to round numbers, and the marks on it: four to seven of them, a round step apart.
+fn rounded(low: f64, high: f64) -> (f64, f64, Vec<f64>) {
+    let least = (high - low) / 5.0;
+    let power = 10f64.powf(least.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= least * (1.0 - 1e-9));
+    let step = step.unwrap_or(least);
+    let (first, last) = ((low / step + 1e-9).floor(), (high / step - 1e-9).ceil());
+    let marks = (0..=(last - first) as usize).map(|i| (first + i as f64) * step).collect();
+    (first * step, last * step, marks)
 }
 
 /// The chart; `label` is what a screen reader says of it.
@@ -68,8 +79,13 @@ pub fn lines(label: &str, axes: &Axes, series: &[Series]) -> String {
             (0.0, 1.0)
         }
     };
-    let (x0, x1) = range(&xs);
+    let (mut x0, mut x1) = range(&xs);
+    let mut x_marks = axes.ticks.clone();
+    if x_marks.is_empty() && !axes.log_x {
+        (x0, x1, x_marks) = rounded(x0, x1);
+    }
     let (y0, y1) = axes.y_range.unwrap_or_else(|| range(&ys));
+    let (y0, y1, y_marks) = rounded(y0, y1);
     let at = |x: f64, y: f64| {
         let across = (place(x) - x0) / (x1 - x0);
         let up = ((y - y0) / (y1 - y0)).clamp(0.0, 1.0);
@@ -82,8 +98,7 @@ pub fn lines(label: &str, axes: &Axes, series: &[Series]) -> String {
         escape(label),
         LEFT + WIDTH
     );
-    for i in 0..=4 {
-        let y = y0 + (y1 - y0) * f64::from(i) / 4.0;
+    for &y in &y_marks {
         let (_, py) = at(x0, y);
         out += &format!(
             r#"<text class="tick" x="{:.0}" y="{:.1}" text-anchor="end">{}</text>"#,
@@ -92,9 +107,7 @@ pub fn lines(label: &str, axes: &Axes, series: &[Series]) -> String {
             short(y)
         );
     }
-    let even: Vec<f64> = (0..=4).map(|i| x0 + (x1 - x0) * f64::from(i) / 4.0).collect();
-    let even: Vec<f64> = if axes.log_x { even.iter().map(|x| x.exp()).collect() } else { even };
-    for &x in if axes.ticks.is_empty() { &even } else { &axes.ticks } {
+    for &x in &x_marks {
         let (px, _) = at(x, y0);
         if (LEFT - 1.0..=LEFT + WIDTH + 1.0).contains(&px) {
             out += &format!(
@@ -109,8 +122,8 @@ pub fn lines(label: &str, axes: &Axes, series: &[Series]) -> String {
         LEFT + WIDTH / 2.0,
         bottom + 30.0,
         escape(&axes.x),
-        LEFT + 4.0,
-        TOP + 8.0,
+        LEFT - 5.0,
+        TOP - 12.0,
         escape(&axes.y)
     );
     for (i, s) in series.iter().enumerate() {
@@ -144,17 +157,15 @@ pub fn lines(label: &str, axes: &Axes, series: &[Series]) -> String {
     out + "</svg>"
 }
 
-/// Shares of values in `bins` equal bins of `range`, at the middle of each: a distribution as a line.
-pub fn distribution(values: &[f64], (from, to): (f64, f64), bins: usize) -> Vec<(f64, f64)> {
-    let mut counts = vec![0usize; bins.max(1)];
-    let width = (to - from) / counts.len() as f64;
-    for v in values.iter().filter(|v| v.is_finite()) {
-        let at = if width > 0.0 { ((v - from) / width).max(0.0) as usize } else { 0 };
-        let last = counts.len() - 1;
-        counts[at.min(last)] += 1;
-    }
-    let n = values.len().max(1) as f64;
-    counts.iter().enumerate().map(|(i, &c)| (from + width * (i as f64 + 0.5), c as f64 / n)).collect()
+/// The distribution of `values` as a line: at each value, the share of values up to it; at most `most` points, however many values.
+pub fn cumulative(values: &[f64], most: usize) -> Vec<(f64, f64)> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    let step = n.div_ceil(most.max(1)).max(1);
+    let start = sorted.first().map(|&v| (v, 0.0));
+    let rest = sorted.iter().enumerate().filter(|(i, _)| (i + 1).is_multiple_of(step) || i + 1 == n);
+    start.into_iter().chain(rest.map(|(i, &v)| (v, (i + 1) as f64 / n as f64))).collect()
 }
 
 #[cfg(test)]
@@ -169,21 +180,40 @@ mod tests {
             band: vec![(4.0, 0.5, 1.0)],
             reference: false,
         }];
-        let axes = Axes { x: "tokens".into(), y: "r".into(), log_x: true, ..Axes::default() };
+        let axes =
+            Axes { x: "tokens".into(), y: "r".into(), log_x: true, ticks: vec![1.0, 2.0, 4.0], ..Axes::default() };
         let svg = lines("x & y", &axes, &series);
-        assert!(svg.contains(r#"d="M52.0 198.0L452.0 8.0""#), "{svg}");
-        assert!(svg.contains(r#"band" d="M452.0 8.0V103.0""#), "{svg}");
+        assert!(svg.contains(r#"d="M52.0 214.0L452.0 24.0""#), "{svg}");
+        assert!(svg.contains(r#"band" d="M452.0 24.0V119.0""#), "{svg}");
         assert!(!svg.contains("<b>") && !svg.contains("NaN") && svg.contains("x &amp; y"), "{svg}");
         // Half way along a logarithmic axis from 1 to 4 lies 2.
-        assert!(svg.contains(r#"x="252.0" y="213" text-anchor="middle">2<"#), "{svg}");
+        assert!(svg.contains(r#"x="252.0" y="229" text-anchor="middle">2<"#), "{svg}");
         assert!(!lines("none", &Axes::default(), &[]).contains("NaN"));
     }
 
     #[test]
-    fn a_distribution_sums_to_one() {
-        let of = distribution(&[0.0, 0.1, 0.5, 0.99, 1.0, 7.0], (0.0, 1.0), 4);
-        assert_eq!(of.len(), 4);
-        assert!((of.iter().map(|p| p.1).sum::<f64>() - 1.0).abs() < 1e-12);
-        assert_eq!((of[0].0, of[3].1), (0.125, 0.5));
+    fn a_distribution_rises_from_nothing_to_all() {
+        assert_eq!(
+            cumulative(&[3.0, 1.0, f64::NAN, 2.0, 2.0], 9),
+            [(1.0, 0.0), (1.0, 0.25), (2.0, 0.5), (2.0, 0.75), (3.0, 1.0)]
+        );
+        let values: Vec<f64> = (0..1001).map(f64::from).collect();
+        let line = cumulative(&values, 100);
+        assert!(line.len() <= 102 && line.last() == Some(&(1000.0, 1.0)), "{line:?}");
+        assert!(line.windows(2).all(|p| p[0].0 <= p[1].0 && p[0].1 < p[1].1), "{line:?}");
+        assert!(cumulative(&[], 5).is_empty());
+    }
+
+    #[test]
+    fn marks_are_round_and_hold_the_range() {
+        assert_eq!(rounded(0.0, 1.0), (0.0, 1.0, vec![0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]));
+        for (low, high) in [(0.556, 1.612), (-3.0, 0.2), (0.0, 1e-6), (0.31, 0.34), (120.0, 4000.0)] {
+            let (from, to, marks) = rounded(low, high);
+            assert!(
+                from <= low + 1e-9 && to >= high - 1e-9 && (3..=8).contains(&marks.len()),
+                "{low} {high}: {marks:?}"
+            );
+            assert!(to - from <= 1.5 * (high - low), "{low} {high}: {marks:?}");
+        }
     }
 }

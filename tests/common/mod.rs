@@ -1,6 +1,7 @@
 //! Running the built program as a user does: arguments in; exit code, standard output and standard error out.
 #![allow(dead_code)]
 
+pub mod browser;
 pub mod embedded;
 
 use std::path::Path;

@@ -1,34 +1,16 @@
 //! The report's page in a real browser. Needs what `tests/page.rs` needs, and says what is missing otherwise.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::common::browser::Browser;
 use crate::common::succeed;
 use crate::{CLOCK, FERRY, corpus, filler, items, rows};
 
-fn program(names: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).flat_map(|d| names.iter().map(move |n| d.join(n))).find(|p| p.is_file())
-}
-
 #[test]
 fn the_reports_page_filters_orders_and_is_accessible() {
-    let found = (
-        program(&["node"]),
-        program(&["chromium", "chromium-browser", "google-chrome"]),
-        std::env::var_os("PRIORART_BROWSER_MODULES"),
-    );
-    let (Some(node), Some(chromium), Some(modules)) = found else {
-        assert!(
-            std::env::var("PRIORART_BROWSER").as_deref() != Ok("required"),
-            "node, chromium or the modules are missing"
-        );
-        println!("skipped: needs node, chromium and PRIORART_BROWSER_MODULES");
-        return;
-    };
+    let Some(browser) = Browser::find() else { return };
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     items(dir);
@@ -48,10 +30,5 @@ fn the_reports_page_filters_orders_and_is_accessible() {
     let flagged = |name: &&&String| report.iter().any(|r| r["verdicts"][name.as_str()]["level"] != "clean");
     let found: Vec<Value> = names.iter().filter(flagged).map(|n| json!(n)).collect();
     assert!(found.len() > 3, "{found:?}");
-    let page = fs::canonicalize(dir.join("out/report.html")).unwrap();
-    let settings = json!({ "page": page, "chromium": chromium, "modules": modules.to_str(), "found": found });
-    fs::write(dir.join("settings.json"), settings.to_string()).unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/report.mjs");
-    let out = Command::new(node).arg(script).arg(dir.join("settings.json")).output().unwrap();
-    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    browser.run("report.mjs", &dir.join("out/report.html"), json!({ "found": found }));
 }

@@ -14,7 +14,7 @@ use clap::Args;
 
 use super::super::output::{self, number};
 use super::super::{Global, Outcome};
-use super::scoring::{self, Engine, ProbeArgs, ScoreArgs, column, group_names, recall_text};
+use super::scoring::{self, Engine, StudyArgs, group_names, recall_text};
 use super::tables::{table, write_groups};
 use crate::catalog::sha256_of_file;
 use crate::corpus::{self, Document};
@@ -23,7 +23,7 @@ use crate::novelty::assess::{self, Assessed, Effect, Group, Pair};
 use crate::novelty::certify::{self, Certified};
 use crate::novelty::statistics::quantile;
 use crate::novelty::{Calibration, Ledger, LedgerOptions, Recall, Score, Scorer};
-use crate::report::audit::{Audit, Case};
+use crate::report::audit::{Audit, Case, Nearest};
 use crate::report::columns;
 
 /// Cases shown on the page, of each kind.
@@ -44,29 +44,9 @@ pub struct AuditArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["paths", "human", "calibration"])]
     #[serde(skip)]
     settings: Option<PathBuf>,
-    /// Human texts of the same kind
-    #[arg(long, conflicts_with = "calibration", num_args = 1.., value_name = "PATH")]
-    human: Vec<PathBuf>,
-    /// Scored human texts, from `priorart calibrate`
-    #[arg(long, value_name = "FILE")]
-    calibration: Option<PathBuf>,
-    /// Columns that name a text's group, such as the model and the prompt set
-    #[arg(long, value_delimiter = ',', value_name = "FIELD,...")]
-    group_by: Vec<String>,
-    /// Column whose equal values pair the texts of two groups, such as the prompt's id
-    #[arg(long, requires = "group_by", value_name = "FIELD")]
-    pair_by: Option<String>,
     #[command(flatten)]
-    score: ScoreArgs,
-    #[command(flatten)]
-    probe: ProbeArgs,
-    /// Prove of each window whether no chunk has a cosine of TAU or more with it
-    #[arg(long, value_name = "TAU")]
-    certify: Option<f64>,
-    /// Exit with 1 if a text is found novel (q of at most 0.05 at any window length)
-    #[arg(long)]
-    #[serde(skip)]
-    check: bool,
+    #[serde(flatten)]
+    study: StudyArgs,
 }
 
 /// `settings.json`: everything that decides an audit.
@@ -110,31 +90,23 @@ pub fn audit(global: &Global, args: AuditArgs) -> anyhow::Result<Outcome> {
             let recorded: Recorded = read_json(path)?;
             let mut again: AuditArgs = serde_json::from_value(recorded.audit.clone())
                 .map_err(|e| Error::corrupt(path, 0, format!("not the settings of an audit: {e}")))?;
-            (again.out, again.check) = (args.out, args.check);
+            (again.out, again.study.check) = (args.out, args.study.check);
             args = again;
             global.index.get_or_insert_with(|| recorded.index.clone());
             Some(recorded)
         }
     };
-    let given = args.calibration.as_deref().map(Calibration::read).transpose()?;
-    if args.check && given.is_none() && args.human.is_empty() {
-        return Err(
-            Error::invalid_hint("--check needs a human reference", "pass --human FILE or --calibration FILE").into()
-        );
-    }
-    let documents = args.score.read(&args.paths)?;
-    if documents.is_empty() {
-        return Err(Error::invalid_hint("there are no texts to audit", "give files with at least one text").into());
-    }
-    let names = group_names(&documents, &args.group_by)?;
-    let engine = Engine::open(&global, &args.score)?;
-    engine.with_scorer(&global, &args.score, |scorer| {
+    let given = args.study.given()?;
+    let documents = args.study.texts(&args.paths)?;
+    let names = group_names(&documents, &args.study.group_by)?;
+    let engine = Engine::open(&global, &args.study.score)?;
+    engine.with_scorer(&global, &args.study.score, |scorer| {
         // Whatever is wrong is told before anything is written.
         if let Some(c) = &given {
             c.check(scorer.snapshot(), &scorer.settings)?;
-            check_domains(&args, &documents, c)?;
+            args.study.check_domains(&documents, c)?;
         }
-        args.certify.map_or(Ok(()), certify::check)?;
+        args.study.certify.map_or(Ok(()), certify::check)?;
         let recorded = record(&args, scorer)?;
         if let Some(before) = &repeated
             && let Some(what) = differs(before, &recorded)
@@ -148,7 +120,7 @@ pub fn audit(global: &Global, args: AuditArgs) -> anyhow::Result<Outcome> {
         prepare(&args.out, &recorded)?;
         let calibration = match given {
             Some(c) => Some(c),
-            None if args.human.is_empty() => None,
+            None if args.study.human.is_empty() => None,
             None => Some(human(&global, &args, scorer)?),
         };
         run(&global, &args, scorer, &documents, &names, calibration, &recorded)
@@ -165,9 +137,9 @@ fn run(
     recorded: &Recorded,
 ) -> anyhow::Result<Outcome> {
     if let Some(c) = &calibration {
-        check_domains(args, documents, c)?;
+        args.study.check_domains(documents, c)?;
     }
-    if let Some(tau) = args.certify {
+    if let Some(tau) = args.study.certify {
         scorer.certify(tau)?;
     }
     let path = args.out.join("scores.jsonl");
@@ -181,7 +153,7 @@ fn run(
     bar.set_position(resumed as u64);
     bar.reset_eta();
     for batch in documents[resumed..].chunks(scoring::BATCH) {
-        let texts: Vec<_> = batch.iter().map(|d| args.score.text(d, false)).collect();
+        let texts: Vec<_> = batch.iter().map(|d| args.study.score.text(d, false)).collect();
         let done = scorer.score(&texts)?;
         journal.append(&done, &scorer.certified)?;
         bar.inc(batch.len() as u64);
@@ -195,17 +167,16 @@ fn run(
     let recall: Vec<Recall> = if path.exists() {
         read_json(&path)?
     } else {
-        write_json(&path, &args.probe.measure(global, scorer, &scores)?)?;
+        write_json(&path, &args.study.probe.measure(global, scorer, &scores)?)?;
         read_json(&path)?
     };
-    let seed = args.probe.seed;
+    let seed = args.study.probe.seed;
     let assessed = assess::assess(&scores, calibration.as_ref());
     let groups = assess::groups(&scores, &assessed, names, calibration.as_ref(), &recall, seed);
     let effects = assess::effects(&assessed, names, seed);
-    let keys: Option<Vec<Option<String>>> =
-        args.pair_by.as_ref().map(|f| documents.iter().map(|d| column(d, f)).collect());
+    let keys = args.study.keys(documents);
     let pairs = assess::compare(&scores, names, keys.as_deref(), seed);
-    let mut warnings = scoring::warnings(calibration.as_ref(), &scores, args.score.p_resolution);
+    let mut warnings = scoring::warnings(calibration.as_ref(), &scores, &assessed, args.study.score.p_resolution);
     let unlike = scores.iter().filter(|s| !s.warnings.is_empty()).count();
     if unlike > 0 {
         warnings
@@ -220,7 +191,7 @@ fn run(
     columns::write(&args.out.join("texts.parquet"), &columns)?;
     write_groups(&args.out.join("groups.csv"), &groups)?;
     let (most, least) = cases(scorer, documents, &scores, &assessed, names, &ledger_options)?;
-    let certified = args.certify.map(|_| scorer.certified);
+    let certified = args.study.certify.map(|_| scorer.certified);
     let page = Audit {
         said: format!(
             "{} texts against generation {} of {} ({} documents, {} chunks){}.",
@@ -264,23 +235,16 @@ fn run(
     };
     write_json(&args.out.join("summary.json"), &summary)?;
     output::result(global.format(), &summary, |s| text(s))?;
-    let novel = assessed.iter().flatten().any(|a| a.q.is_some_and(|q| q <= 0.05));
-    Ok(if args.check && novel { Outcome::Findings } else { Outcome::Done })
-}
-
-fn check_domains(args: &AuditArgs, documents: &[Document], calibration: &Calibration) -> Result<()> {
-    let Some(field) = &args.score.domain else { return Ok(()) };
-    let domains: Vec<Option<String>> = documents.iter().map(|d| column(d, field)).collect();
-    calibration.check_domains(domains.iter().map(|d| d.as_deref()))
+    Ok(args.study.outcome(&assessed))
 }
 
 /// The settings of this run.
 fn record(args: &AuditArgs, scorer: &Scorer) -> Result<Recorded> {
     let m = &scorer.snapshot().manifest;
     let mut inputs = BTreeMap::new();
-    let mut paths: Vec<PathBuf> = args.paths.iter().chain(&args.human).cloned().collect();
-    paths.extend(args.probe.paraphrases.clone());
-    let files = corpus::discover(&paths)?.into_iter().map(|f| f.path).chain(args.calibration.clone());
+    let mut paths: Vec<PathBuf> = args.paths.iter().chain(&args.study.human).cloned().collect();
+    paths.extend(args.study.probe.paraphrases.clone());
+    let files = corpus::discover(&paths)?.into_iter().map(|f| f.path).chain(args.study.calibration.clone());
     for path in files {
         inputs.insert(path.display().to_string(), sha256_of_file(&path)?.0);
     }
@@ -349,7 +313,7 @@ fn human(global: &Global, args: &AuditArgs, scorer: &mut Scorer) -> Result<Calib
         kept.check(scorer.snapshot(), &scorer.settings)?;
         return Ok(kept);
     }
-    let made = args.score.calibrate(global, scorer, &args.human)?;
+    let made = args.study.score.calibrate(global, scorer, &args.study.human)?;
     write_json(&path, &made)?;
     // Read back, as the scores are: a number may change in its last digit on its way through JSON.
     Calibration::read(&path)
@@ -455,6 +419,14 @@ fn cases(
                 Ok(shard.documents.text_range(p.document.document, p.start_byte..p.end_byte)?.0)
             })
             .collect::<Result<Vec<String>>>()?;
+        let longest = scores[i].lengths.last().into_iter().flat_map(|l| l.windows.iter().map(move |w| (l.length, w)));
+        let nearest = longest.filter_map(|(l, w)| Some((l, w.s, w.best.as_ref()?))).max_by(|a, b| a.1.total_cmp(&b.1));
+        let nearest = nearest.map(|(length, s, p)| -> Result<Nearest> {
+            let documents = &snapshot.shards[p.document.shard as usize].documents;
+            let said =
+                format!("{length} tokens, s {s:.2}: {} · {}, bytes {} to {}", p.id, p.path, p.start_byte, p.end_byte);
+            Ok(Nearest { said, text: documents.text_range(p.document.document, p.start_byte..p.end_byte)?.0 })
+        });
         let by_length: Vec<String> = assessed[i]
             .iter()
             .map(|a| match (a.r, a.p) {
@@ -463,7 +435,8 @@ fn cases(
             })
             .collect();
         let (id, text) = (documents[i].id.clone(), documents[i].text.clone());
-        Ok(Case { id, group: names[i].clone(), said: by_length.join("; "), text, ledger, passages })
+        let nearest = nearest.transpose()?;
+        Ok(Case { id, group: names[i].clone(), said: by_length.join("; "), text, ledger, passages, nearest })
     };
     let half = CASES.min(order.len().div_ceil(2));
     let most = order[..half].iter().map(case).collect::<Result<_>>()?;

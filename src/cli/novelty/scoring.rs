@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::super::Global;
 use super::super::output::{self, number};
+use super::super::{Global, Outcome};
 use crate::corpus::{self, Document, Documents, ReadOptions};
 use crate::embed::Encoder;
 use crate::embed::colbert::{ColbertEncoder, LateEncoder, PlainLate};
 use crate::error::{Error, Result};
 use crate::index::Snapshot;
+use crate::novelty::assess;
 use crate::novelty::probes::{EDITS, Paraphrase};
-use crate::novelty::{CacheOptions, Calibration, Recall, Score, Scorer, Settings, Text};
+use crate::novelty::{Assessed, CacheOptions, Calibration, Recall, Score, Scorer, Settings, Text};
 
 /// How texts are scored.
 #[derive(Debug, Clone, Args, serde::Serialize, serde::Deserialize)]
@@ -57,7 +58,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FIELD")]
     pub domain: Option<String>,
     /// Smallest p-value that should be possible: says how many human texts are needed
-    #[arg(long, default_value_t = 0.01, value_name = "P")]
+    #[arg(long, default_value_t = 0.01, value_name = "P", value_parser = p_value)]
     pub p_resolution: f64,
 }
 
@@ -73,6 +74,91 @@ pub struct ProbeArgs {
     /// Seed of probes, bootstrap and permutations
     #[arg(long, default_value_t = 42, value_name = "N")]
     pub seed: u64,
+}
+
+/// What texts are measured against and how they are told apart: the same in `novelty` and `audit`.
+#[derive(Debug, Clone, Args, serde::Serialize, serde::Deserialize)]
+pub struct StudyArgs {
+    /// File or directory of human texts of the same kind; may be given several times
+    #[arg(long, conflicts_with = "calibration", value_name = "PATH")]
+    pub human: Vec<PathBuf>,
+    /// Scored human texts, from `priorart calibrate`
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
+    /// Columns that name a text's group, such as the model and the prompt set
+    #[arg(long, value_delimiter = ',', value_name = "FIELD,...")]
+    pub group_by: Vec<String>,
+    /// Column whose equal values pair the texts of two groups, such as the prompt's id
+    #[arg(long, requires = "group_by", value_name = "FIELD")]
+    pub pair_by: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub score: ScoreArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub probe: ProbeArgs,
+    /// Prove of each window whether no chunk has a cosine of TAU or more with it
+    #[arg(long, value_name = "TAU")]
+    pub certify: Option<f64>,
+    /// Exit with 1 if a text is found novel (q of at most 0.05 at any window length)
+    #[arg(long)]
+    #[serde(skip)]
+    pub check: bool,
+}
+
+impl StudyArgs {
+    /// The calibration that was named, read.
+    ///
+    /// # Errors
+    /// A file that is none, or `--check` without anything to check against.
+    pub fn given(&self) -> Result<Option<Calibration>> {
+        if self.check && self.calibration.is_none() && self.human.is_empty() {
+            return Err(Error::invalid_hint(
+                "--check needs a human reference",
+                "pass --human FILE or --calibration FILE",
+            ));
+        }
+        self.calibration.as_deref().map(Calibration::read).transpose()
+    }
+
+    /// The texts to score.
+    ///
+    /// # Errors
+    /// Files that cannot be read, or without any text.
+    pub fn texts(&self, paths: &[PathBuf]) -> Result<Vec<Document>> {
+        let documents = self.score.read(paths)?;
+        if documents.is_empty() {
+            return Err(Error::invalid_hint("there are no texts to score", "give files with at least one text"));
+        }
+        Ok(documents)
+    }
+
+    /// Refuses texts of domains that the reference does not have.
+    pub fn check_domains(&self, documents: &[Document], calibration: &Calibration) -> Result<()> {
+        let Some(field) = &self.score.domain else { return Ok(()) };
+        let domains: Vec<Option<String>> = documents.iter().map(|d| column(d, field)).collect();
+        calibration.check_domains(domains.iter().map(|d| d.as_deref()))
+    }
+
+    /// What pairs the texts of two groups, where that was asked for.
+    pub fn keys(&self, documents: &[Document]) -> Option<Vec<Option<String>>> {
+        let field = self.pair_by.as_ref()?;
+        Some(documents.iter().map(|d| column(d, field)).collect())
+    }
+
+    /// 1 with `--check`, if a text was found novel.
+    pub fn outcome(&self, assessed: &[Vec<Assessed>]) -> Outcome {
+        let novel = assessed.iter().flatten().any(|a| a.q.is_some_and(|q| q <= 0.05));
+        if self.check && novel { Outcome::Findings } else { Outcome::Done }
+    }
+}
+
+/// A p-value from the command line.
+fn p_value(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(p) if p > 0.0 && p < 1.0 => Ok(p),
+        _ => Err("a p-value lies between 0 and 1, such as 0.01".into()),
+    }
 }
 
 /// Texts in a batch: bounds memory, and is enough for the matrix products.
@@ -263,10 +349,22 @@ pub fn group_names(documents: &[Document], fields: &[String]) -> Result<Vec<Stri
 }
 
 /// What limits the conclusions of a run, in words.
-pub fn warnings(calibration: Option<&Calibration>, scores: &[Score], p_resolution: f64) -> Vec<String> {
+pub fn warnings(
+    calibration: Option<&Calibration>,
+    scores: &[Score],
+    assessed: &[Vec<Assessed>],
+    p_resolution: f64,
+) -> Vec<String> {
     let mut out = Vec::new();
     let Some(c) = calibration else { return out };
     out.extend(c.warnings(p_resolution));
+    let disordered = assess::disordered(assessed).len();
+    if disordered > 0 {
+        out.push(format!(
+            "{disordered} texts (by chance: at most {:.1}) have more 3-grams that the corpus lacks than 99 of 100 human texts, though s is as high as theirs: their words may be in no order, which late interaction hardly sees; `p_absent` says which",
+            assess::DOUBTED * scores.len() as f64
+        ));
+    }
     let lengths: Vec<f64> = scores.iter().map(|s| s.tokens as f64).collect();
     let ours = crate::novelty::statistics::median(&lengths).unwrap_or(0.0);
     if ours > 2.0 * c.median_tokens || c.median_tokens > 2.0 * ours {
@@ -281,7 +379,7 @@ pub fn warnings(calibration: Option<&Calibration>, scores: &[Score], p_resolutio
 /// Recall in words, a line each.
 pub fn recall_text(recall: &[Recall], generation: u64) -> String {
     if recall.is_empty() {
-        return "\nno recall was measured (--probes 0)\n".into();
+        return "\nno recall was measured: without probes, or without a text as long as a window\n".into();
     }
     let mut out = format!(
         "\nrecall of the search in generation {generation}: the source document is first (95 % interval), among those scored, among the candidates\n"

@@ -53,6 +53,8 @@ pub fn table(
         let certified = scores.iter().map(|s| scored(s).and_then(|l| l.certified)).collect();
         out.push((format!("certified_{length}"), Values::Flag(certified)));
     }
+    let p_absent = assessed.iter().map(|l| l.first().and_then(|a| a.p_absent)).collect();
+    out.push(("p_absent".into(), Values::Number(p_absent)));
     out.extend([
         ("longest_span".into(), integer(&|s| Some(s.exact.longest_span))),
         ("creativity_index".into(), number(&|s| Some(s.exact.creativity_index))),

@@ -1,6 +1,9 @@
 //! `audit` as a user runs it, and what `calibrate`, `novelty` and `audit` say of bad input. On a small corpus and the catalog's model.
 
+mod browser;
+#[path = "../common/mod.rs"]
 mod common;
+mod input;
 
 use std::fs;
 use std::path::Path;
@@ -171,81 +174,4 @@ fn a_second_run_encodes_nothing_again() {
         ["novelty", "--index", "ix", "--calibration", "one/calibration.json", "--token-cache", "none", "outputs.jsonl"];
     let mixed = place.output(&[&mixed[..], &SCORE].concat());
     assert!(mixed.code == Some(2) && mixed.err.contains("token states kept as"), "{}", mixed.err);
-}
-
-#[test]
-fn bad_input_is_told_and_nothing_is_lost() {
-    let Some(place) = Place::new() else { return };
-    human(&place);
-    let rows = [
-        json!({"id": "empty", "text": "", "model": "m", "domain": "a"}),
-        json!({"id": "tiny", "text": "So it is.", "model": "m", "domain": "a"}),
-        json!({"id": "runes", "text": "ᚠᛇᚻ ᛒᛦᚦ ᚠᚱᚩᚠᚢᚱ ᚠᛁᚱᚪ ᚷᛖᚻᚹᛦᛚᚳᚢᛗ ᛋᚳᛖᚪᛚ ᚦᛖᚪᚻ ᛗᚪᚾᚾᚪ ᚷᛖᚻᚹᛦᛚᚳ ᛗᛁᚳᛚᚢᚾ ᚻᛦᛏ", "model": "m", "domain": "a"}),
-        json!({"id": "alone", "text": TEXTS[0], "model": "single", "domain": "a"}),
-    ];
-    write(&place, "outputs.jsonl", &rows);
-    let run = place.output(&audit("report", &[]));
-    assert_eq!(run.code, Some(0), "{}", run.err);
-    assert!(run.err.contains("are needed for a p-value of 0.01"), "{}", run.err);
-    assert!(run.err.contains("3 texts are too short or hardly known to the encoder"), "{}", run.err);
-    let rows = table(&place.path().join("report/texts.parquet"));
-    assert_eq!(rows.len(), 4, "every text has its row");
-    for (row, told) in
-        rows.iter().zip(["the text is empty", "too few to judge", "unknown to the encoder", "warnings: null"])
-    {
-        assert!(row.contains(told), "{row}");
-    }
-    let found: Value = serde_json::from_str(&run.out).unwrap();
-    let single = found["groups"].as_array().unwrap().iter().find(|g| g["name"] == "single").unwrap();
-    assert!(single["warning"].as_str().unwrap().contains("a group of one text"), "{single}");
-
-    let calibrate = ["calibrate", "--index", "ix", "--human", "human.jsonl", "--domain", "domain", "--out", "c.json"];
-    let made = place.output(&[&calibrate[..], &SCORE[..2], &SCORE[4..]].concat());
-    assert_eq!(made.code, Some(0), "{}", made.err);
-    let base = ["audit", "--index", "ix", "--out", "r", "--calibration", "c.json", "outputs.jsonl"];
-    let refuse = |more: &[&str], message: &str, hint: &str| {
-        let score = if more.contains(&"--rerank") { &SCORE[..6] } else { &SCORE };
-        let run = place.output(&[&base[..], score, more].concat());
-        assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{more:?}: {}", run.err);
-        assert!(run.err.contains(message), "{more:?}: {}, expected {message:?}", run.err);
-        let told = run.err.split_once("\n\nhint: ").map_or("", |(_, hint)| hint);
-        assert!(told.contains(hint), "{more:?}: {}, expected the hint {hint:?}", run.err);
-    };
-    refuse(&["--group-by", "maker"], "no text has the column \"maker\"", "the columns are: domain, model");
-    refuse(&["--domain", "model"], "no human texts of the domain \"m\"", "it has: a, b");
-    refuse(&["--certify", "1.5"], "--certify 1.5", "0.6 asks for a proof");
-    refuse(&["--rerank", "3"], "rerank: 4 there, 3 here", "make it again");
-    refuse(&["--late", "."], "artifact.metadata", "");
-    let _ = fs::remove_dir_all(place.path().join("r"));
-    let good = place.output(&[&base[..], &SCORE, &["--domain", "domain"]].concat());
-    assert_eq!(good.code, Some(0), "{}", good.err);
-
-    // Another encoder, another generation, another version, another directory.
-    let _ = fs::remove_dir_all(place.path().join("r"));
-    let kept = fs::read_to_string(place.path().join("c.json")).unwrap();
-    let mut other: Value = serde_json::from_str(&kept).unwrap();
-    other["encoder_sha256"] = "0123456789abcdef".into();
-    fs::write(place.path().join("c.json"), other.to_string()).unwrap();
-    refuse(&[], "encoder mismatch", "query with the encoder");
-    other["version"] = 1.into();
-    fs::write(place.path().join("c.json"), other.to_string()).unwrap();
-    refuse(&[], "a calibration of an earlier version", "priorart calibrate");
-    fs::write(place.path().join("c.json"), kept).unwrap();
-    let _ = fs::create_dir(place.path().join("r"));
-    fs::write(place.path().join("r/notes.txt"), "mine").unwrap();
-    refuse(&[], "it is not empty and holds no audit", "--out");
-    let _ = fs::remove_dir_all(place.path().join("r"));
-    place.write(
-        "more.jsonl",
-        "more",
-        &["A new document that says something about tides and the moon that pulls them."],
-    );
-    place.run(&["add", "--index", "ix", "--format", "json", "more.jsonl"]);
-    refuse(
-        &[],
-        "it was made on generation 1 of 6 documents, the index is at generation 2 with 7",
-        "priorart calibrate",
-    );
-    fs::write(place.path().join("outputs.jsonl"), "").unwrap();
-    refuse(&[], "there are no texts to audit", "at least one text");
 }
