@@ -102,6 +102,8 @@ fn an_audit_tells_groups_apart_and_can_be_made_again() {
     let rows = table(&out.join("texts.parquet"));
     assert_eq!(rows.len(), 24);
     assert!(rows[0].contains("parrot-0") && rows[0].contains("nearest_id: \"doc-0\""), "{}", rows[0]);
+    // The human texts are the corpus's own clauses, reworded at both ends; the poet's have no 3-gram in it.
+    assert!(rows[0].contains("p_absent: 1") && rows[1].contains("p_absent: 0."), "{} {}", rows[0], rows[1]);
     assert!(rows[1].contains("certified_8: true") && rows[1].contains("ledger_exact: 0"), "{}", rows[1]);
 
     // From its settings alone, the audit gives the same figures.
