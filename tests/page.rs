@@ -3,9 +3,13 @@
 //! Needs node, chromium, and a directory with playwright-core and axe-core named by PRIORART_BROWSER_MODULES; says what is missing and
 //! skips otherwise, unless PRIORART_BROWSER=required. With the encoder all-minilm-l6-v2 in the cache it covers neighbours and novelty, too.
 
+mod common;
+
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+use common::browser::Browser;
 
 const PRIORART: &str = env!("CARGO_BIN_EXE_priorart");
 
@@ -17,16 +21,6 @@ impl Drop for Served {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn skip(why: &str) {
-    assert!(std::env::var("PRIORART_BROWSER").as_deref() != Ok("required"), "{why}");
-    println!("skipped: {why}");
-}
-
-fn program(names: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).flat_map(|d| names.iter().map(move |n| d.join(n))).find(|p| p.is_file())
 }
 
 fn priorart(arguments: &[&str], dir: &Path) -> String {
@@ -86,19 +80,7 @@ fn corpus(dir: &Path) {
 
 #[test]
 fn the_page_works_in_a_browser() {
-    let Some(node) = program(&["node"]) else { return skip("node is not installed") };
-    let Some(chromium) = program(&["chromium", "chromium-browser", "google-chrome"]) else {
-        return skip("chromium is not installed");
-    };
-    let Some(modules) = std::env::var_os("PRIORART_BROWSER_MODULES") else {
-        return skip("PRIORART_BROWSER_MODULES does not name a directory with playwright-core and axe-core");
-    };
-    let modules = PathBuf::from(modules);
-    for name in ["playwright-core", "axe-core"] {
-        if !modules.join("node_modules").join(name).is_dir() {
-            return skip(&format!("{} has no {name}", modules.display()));
-        }
-    }
+    let Some(browser) = Browser::find() else { return };
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     corpus(dir);
@@ -137,18 +119,24 @@ fn the_page_works_in_a_browser() {
         }
     });
     let base = told.recv_timeout(std::time::Duration::from_secs(60)).expect("the server tells its address");
-    let settings = serde_json::json!({
-        "base": base,
-        "chromium": chromium,
-        "modules": modules,
-        "report": dir.join("report.jsonl"),
-        "semantic": semantic,
-        "screenshots": std::env::var("PRIORART_SCREENSHOTS").ok(),
-    });
-    std::fs::write(dir.join("settings.json"), settings.to_string()).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/page.mjs");
-    let out = Command::new(node).arg(script).arg(dir.join("settings.json")).output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    println!("{said}");
-    assert!(out.status.success(), "{said}");
+    let report = dir.join("report.jsonl");
+    let more =
+        serde_json::json!({ "base": base, "report": report, "labels": dir.join("labels.jsonl"), "semantic": semantic });
+    browser.run("page.mjs", &report, more);
+    // The labels that the page exported are what `--labels` reads.
+    let check = ["decontaminate", "--reference", "reference.jsonl", "--corpus", "corpus.jsonl", "--format", "jsonl"];
+    let found = priorart(&[&check[..], &["--labels", "labels.jsonl"]].concat(), dir);
+    let found: Vec<serde_json::Value> = found.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let labels = std::fs::read_to_string(dir.join("labels.jsonl")).unwrap();
+    let exported: Vec<serde_json::Value> = labels.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let told = |rows: &[serde_json::Value]| {
+        let mut told: Vec<String> = rows.iter().map(|r| format!("{} {}", r["document_id"], r["label"])).collect();
+        told.sort_unstable();
+        told
+    };
+    assert_eq!(told(&found), told(&exported));
+    assert!(found.iter().any(|r| r["label"] == "accept") && found.iter().any(|r| r["label"] == "reject"), "{labels}");
+    let summary = priorart(&[&check[..5], &["--format", "json", "--labels", "labels.jsonl"]].concat(), dir);
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!((&summary["rejected"], &summary["dirty_documents"]), (&1.into(), &1.into()), "{summary}");
 }

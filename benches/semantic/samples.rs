@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use priorart::corpus::{self, ReadOptions};
+use priorart::decontaminate::semantic::is_known;
 use priorart::reference::{self, EvalItem, Origin, ReferenceSet};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -166,48 +167,6 @@ pub fn labelled(data: &Path) -> Outcome<(ReferenceSet, Vec<Document>)> {
 /// A program with its own names replaced, each by the same new one throughout, and one line in ten left out.
 fn renamed(program: &str, random: &mut ChaCha8Rng) -> String {
     const NEW: [&str; 12] = ["acc", "item", "left", "node", "total", "cur", "buf", "pos", "val", "step", "head", "tmp"];
-    const KEPT: [&str; 40] = [
-        "def",
-        "for",
-        "while",
-        "if",
-        "elif",
-        "else",
-        "return",
-        "and",
-        "or",
-        "not",
-        "in",
-        "is",
-        "True",
-        "False",
-        "None",
-        "break",
-        "continue",
-        "lambda",
-        "len",
-        "range",
-        "sum",
-        "sorted",
-        "max",
-        "min",
-        "abs",
-        "ord",
-        "chr",
-        "enumerate",
-        "zip",
-        "map",
-        "filter",
-        "any",
-        "all",
-        "round",
-        "set",
-        "list",
-        "str",
-        "int",
-        "import",
-        "from",
-    ];
     let mut names: Vec<String> = Vec::new();
     let mut out = String::new();
     let lines: Vec<&str> = program.split_inclusive('\n').collect();
@@ -221,7 +180,7 @@ fn renamed(program: &str, random: &mut ChaCha8Rng) -> String {
             let named = |c: char| c.is_ascii_alphanumeric() || c == '_';
             let end = if named(c) { rest.find(|c| !named(c)).unwrap_or(rest.len()) } else { c.len_utf8() };
             let token = &rest[..end];
-            let own = named(c) && !c.is_ascii_digit() && before != '.' && !KEPT.contains(&token);
+            let own = named(c) && !c.is_ascii_digit() && before != '.' && !is_known(token);
             if own {
                 let at = names.iter().position(|n| n == token).unwrap_or_else(|| {
                     names.push(token.to_string());

@@ -4,6 +4,7 @@ mod join;
 mod parts;
 mod report;
 mod review;
+mod stream;
 mod study;
 mod summary;
 
@@ -28,6 +29,7 @@ use crate::index::build::task_files;
 use crate::reference::{Mapping, open_or_build};
 use parts::Parts;
 use report::Report;
+use stream::{Rows, Stream};
 pub(super) use summary::benchmark_items;
 use summary::{Summary, Tally, summarise, text};
 
@@ -169,14 +171,16 @@ pub fn decontaminate(global: &Global, mut args: DecontaminateArgs) -> anyhow::Re
         "index": snapshot.as_ref().map(|s| (s.dir.path().to_path_buf(), s.manifest.generation)),
     });
     let parts = Parts::open(out.as_deref(), &plan)?;
+    // With jsonl and no directory, the rows are the data.
+    let stream = (global.format() == Format::Jsonl && args.out.is_none()).then(Stream::default);
     let checked = match (&snapshot, args.corpus.is_empty()) {
-        (Some(s), true) => vec![check_index(&detector, s, &parts, global.quiet)?],
-        _ => check_files(&detector, &files, &reading, &parts, global.quiet)?,
+        (Some(s), true) => vec![check_index(&detector, s, &parts, stream.as_ref(), global.quiet)?],
+        _ => check_files(&detector, &files, &reading, &parts, stream.as_ref(), global.quiet)?,
     };
     let mut totals = Totals::default();
     checked.iter().for_each(|part| totals.add(part.clone()));
 
-    let mut report = Report::new(out.as_deref(), global.format() == Format::Jsonl && args.out.is_none(), &protocols)?;
+    let mut report = Report::new(out.as_deref(), &protocols)?;
     let mut tally = Tally::default();
     let mut doomed: BTreeMap<usize, Doomed> = BTreeMap::new();
     for part in 0..checked.len() {
@@ -254,17 +258,23 @@ fn detector(args: &DecontaminateArgs, snapshot: Option<Arc<Snapshot>>) -> Result
 }
 
 /// Checks the documents of an index, as one part.
-fn check_index(detector: &Detector, snapshot: &Snapshot, parts: &Parts, quiet: bool) -> Result<Totals> {
+fn check_index(
+    detector: &Detector,
+    snapshot: &Snapshot,
+    parts: &Parts,
+    stream: Option<&Stream>,
+    quiet: bool,
+) -> Result<Totals> {
     if let Some(totals) = parts.done(0, None) {
         return Ok(totals);
     }
     let bar = output::counter(snapshot.manifest.corpus.documents, quiet, "check");
-    let mut writer = parts.writer(0)?;
-    let totals = check_snapshot(detector, snapshot, &mut |row| writer.row(&row), &mut |n| {
+    let mut rows = Rows::new(parts, 0, stream)?;
+    let totals = check_snapshot(detector, snapshot, &mut |row| rows.row(&row), &mut |n| {
         bar.inc(n);
         Ok(())
     })?;
-    writer.finish(&totals, None)?;
+    rows.finish(&totals, None)?;
     bar.finish_and_clear();
     Ok(totals)
 }
@@ -276,6 +286,7 @@ fn check_files(
     files: &[SourceFile],
     reading: &ReadOptions,
     parts: &Parts,
+    stream: Option<&Stream>,
     quiet: bool,
 ) -> Result<Vec<Totals>> {
     let mut done: Vec<Option<Totals>> = (0..files.len()).map(|part| parts.done(part, files.get(part))).collect();
@@ -290,10 +301,10 @@ fn check_files(
     let made: Mutex<Vec<(usize, Result<Totals>)>> = Mutex::default();
     let open: Vec<usize> = (0..files.len()).filter(|&part| done[part].is_none()).collect();
     let one = |part: usize| -> Result<Totals> {
-        let mut writer = parts.writer(part)?;
+        let mut rows = Rows::new(parts, part, stream)?;
         let advance = |n: u64| bar.inc(n);
-        let totals = check(detector, &files[part], reading, &bad, &mut |row| writer.row(&row), &advance)?;
-        writer.finish(&totals, Some(&files[part]))?;
+        let totals = check(detector, &files[part], reading, &bad, &mut |row| rows.row(&row), &advance)?;
+        rows.finish(&totals, Some(&files[part]))?;
         Ok(totals)
     };
     std::thread::scope(|scope| {
@@ -324,7 +335,7 @@ fn conclude(global: &Global, summary: &Summary, worst: &[Row], out: bool, check:
     for (path, why) in &summary.failed_files {
         eprintln!("error: {}: not checked to the end: {why}", path.display());
     }
-    // With jsonl and no directory, the rows are the data; the summary goes to standard error.
+    // With jsonl and no directory, the summary goes to standard error.
     if global.format() != Format::Jsonl || out {
         output::result(global.format(), summary, |s| text(s, worst))?;
     } else if !global.quiet {

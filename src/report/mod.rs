@@ -2,6 +2,7 @@
 //!
 //! - `chart.rs` draws bars and distributions, `curve.rs` lines, as SVG text; colours come from the page's style.
 //! - `audit.rs` makes the page of a novelty audit, `columns.rs` writes its table as Parquet.
+//! - `marks.rs` marks byte ranges of a text, for the page and for terminals.
 //! - `page.rs` makes the self-contained HTML page of `decontaminate`.
 //! - `table.rs` writes the same rows as Parquet.
 //! - `study.rs` compares a model's scores on clean and dirty items.
@@ -12,6 +13,7 @@ pub mod audit;
 pub mod chart;
 pub mod columns;
 pub mod curve;
+pub mod marks;
 pub mod page;
 pub mod study;
 pub mod table;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::chart::{self, Bar, escape};
 use crate::decontaminate::run::Row;
 use crate::decontaminate::{Level, Protocol};
-use crate::tokenize::floor_char_boundary;
 
 /// Findings shown of a benchmark under each protocol.
 pub const CASES: usize = 30;
@@ -206,25 +205,9 @@ fn case(row: &Row) -> String {
     )
 }
 
-/// Text with byte ranges marked; ranges that are none of the text are passed over.
-fn marked(text: &str, mut ranges: Vec<(usize, usize)>) -> String {
-    let shown = floor_char_boundary(text, text.len().min(TEXT));
-    ranges.sort_unstable();
-    let (mut out, mut at) = (String::new(), 0);
-    for (a, b) in ranges {
-        let (a, b) = (a.max(at), b.min(shown));
-        if a >= b {
-            continue;
-        }
-        let (Some(before), Some(inside)) = (text.get(at..a), text.get(a..b)) else { continue };
-        out += &format!("{}<mark>{}</mark>", escape(before), escape(inside));
-        at = b;
-    }
-    out += &escape(text.get(at..shown).unwrap_or_default());
-    if shown < text.len() {
-        out += "…";
-    }
-    out
+/// Text with byte ranges marked.
+fn marked(text: &str, ranges: Vec<(usize, usize)>) -> String {
+    super::marks::marked(text, ranges, TEXT, ("<mark>", "</mark>"), escape)
 }
 
 #[cfg(test)]
@@ -232,11 +215,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_follow_bytes_and_text_is_escaped() {
+    fn marked_text_is_escaped() {
         assert_eq!(marked("é<b>x", vec![(2, 5)]), "é<mark>&lt;b&gt;</mark>x");
-        assert_eq!(marked("abcd", vec![(0, 2), (1, 3), (9, 12)]), "<mark>ab</mark><mark>c</mark>d");
-        assert_eq!(marked("éa", vec![(1, 2)]), "éa", "a range inside a character marks nothing");
-        assert!(marked(&"é".repeat(TEXT), vec![]).ends_with("é…"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 // SETTINGS: { base, chromium, modules, report, semantic, screenshots }. Each check is a named function; the first that fails ends the run
 // with its name. Any console error, page error or request to another origin is a failure, too.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import assert from "node:assert/strict";
 
@@ -146,6 +146,13 @@ const checks = {
     assert.equal(others.length, 0);
     assert.equal(label, "accept");
     assert.deepEqual(rest, own.find((o) => o.document_id === rest.document_id), "a line of the report with its label");
+    // What a later run is given, see page.rs: one finding accepted, the other rejected.
+    await page.getByLabel("Label").selectOption("all");
+    await heading(page, /^2 of 2 findings/).waitFor();
+    await page.getByRole("button", { name: /^Reject/ }).last().click();
+    writeFileSync(settings.labels, (await save("JSON lines"))[1]);
+    await page.getByLabel("Label").selectOption("accept");
+    await heading(page, /^1 of 2 findings/).waitFor();
     const [, csv] = await save("CSV");
     assert.match(csv, /^"label","level","score"/);
     assert.match(csv, /\r\n"accept","dirty"/);

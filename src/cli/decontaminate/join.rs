@@ -60,7 +60,7 @@ pub(super) fn join(dir: &Path) -> Result<(Summary, Vec<Row>)> {
     let protocols = summaries[0].protocols.clone();
     let of_benchmark = items(&summaries[0]);
     let mut tally = Tally::default();
-    let mut written = Report::new(Some(dir), false, &protocols)?;
+    let mut written = Report::new(Some(dir), &protocols)?;
     let rows = tasks.iter().map(|task| super::report::rows(&task.join("report.jsonl")));
     let copied = rows.collect::<Result<Vec<_>>>().and_then(|rows| {
         rows.into_iter().flatten().try_for_each(|row| {

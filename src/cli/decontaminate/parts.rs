@@ -94,7 +94,7 @@ impl Parts {
 
     /// Begins a part anew.
     pub fn writer(&self, part: usize) -> Result<PartWriter> {
-        let (rows, done) = (self.path(part, "jsonl"), self.path(part, "done.json"));
+        let (rows, done) = (self.rows_path(part), self.path(part, "done.json"));
         let _ = std::fs::remove_file(&done);
         let out = BufWriter::new(File::create(&rows).map_err(Error::io(&rows, "create"))?);
         Ok(PartWriter { rows, done, out })
@@ -102,7 +102,12 @@ impl Parts {
 
     /// The rows of a part.
     pub fn rows(&self, part: usize) -> Result<impl Iterator<Item = Result<Row>> + use<>> {
-        super::report::rows(&self.path(part, "jsonl"))
+        super::report::rows(&self.rows_path(part))
+    }
+
+    /// Where they are.
+    pub fn rows_path(&self, part: usize) -> PathBuf {
+        self.path(part, "jsonl")
     }
 
     /// The account of a part's cleaned file, if it was written to `place` and is still there.
@@ -144,9 +149,14 @@ impl PartWriter {
         writeln!(self.out, "{line}").map_err(Error::io(&self.rows, "write"))
     }
 
+    /// What was taken is in the file.
+    pub fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(Error::io(&self.rows, "write"))
+    }
+
     /// The part is done.
     pub fn finish(mut self, totals: &Totals, file: Option<&SourceFile>) -> Result<()> {
-        self.out.flush().map_err(Error::io(&self.rows, "write"))?;
+        self.flush()?;
         write(&self.done, &Done { file: file.cloned(), totals: totals.clone() })
     }
 }

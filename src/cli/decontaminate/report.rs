@@ -1,5 +1,5 @@
-//! What a run leaves for people and other tools: the rows as they come to `report.jsonl` and `report.parquet`, or to standard output,
-//! and at the end the page, the summary and the manifest.
+//! What a run leaves for people and other tools: the rows in `report.jsonl` and `report.parquet`, the page, the summary and the
+//! manifest. Without a directory, only the gravest rows are kept, for the text summary; see `stream.rs` for rows on standard output.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -19,7 +19,6 @@ const WORST: usize = 5;
 /// Takes the rows in.
 pub(super) struct Report {
     files: Option<Files>,
-    stdout: bool,
     first: Option<Protocol>,
     /// The gravest rows under the first protocol, for the text summary.
     worst: Vec<Row>,
@@ -39,31 +38,26 @@ impl Files {
 }
 
 impl Report {
-    /// A report in the directory `out`, in place of one of an interrupted run, or, with `stdout`, on standard output.
-    pub fn new(out: Option<&Path>, stdout: bool, protocols: &[Protocol]) -> Result<Report> {
+    /// A report in the directory `out`, in place of one of an interrupted run.
+    pub fn new(out: Option<&Path>, protocols: &[Protocol]) -> Result<Report> {
         let files = out.map(|dir| {
             let path = dir.join("report.jsonl");
             let lines = BufWriter::new(File::create(&path).map_err(Error::io(&path, "create"))?);
             let table = Table::create(&dir.join("report.parquet"), protocols)?;
             Ok(Files { dir: dir.to_path_buf(), lines, table, page: Page::default() })
         });
-        Ok(Report { files: files.transpose()?, stdout, first: protocols.first().copied(), worst: Vec::new() })
+        Ok(Report { files: files.transpose()?, first: protocols.first().copied(), worst: Vec::new() })
     }
 
     /// Takes a row.
     pub fn row(&mut self, row: &Row) -> Result<()> {
-        if self.files.is_some() || self.stdout {
+        if let Some(files) = &mut self.files {
             let mut line = serde_json::to_vec(row).map_err(|e| Error::invalid(format!("report: {e}")))?;
             line.push(b'\n');
-            match &mut self.files {
-                Some(files) => {
-                    let path = files.jsonl();
-                    files.lines.write_all(&line).map_err(Error::io(&path, "write"))?;
-                    files.table.add(row)?;
-                    files.page.add(row);
-                }
-                None => output::write(&line).map_err(Error::io("standard output", "write"))?,
-            }
+            let path = files.jsonl();
+            files.lines.write_all(&line).map_err(Error::io(&path, "write"))?;
+            files.table.add(row)?;
+            files.page.add(row);
         }
         if self.first.is_some_and(|first| row.level_under(first) == Some(Level::Dirty)) {
             let at = self.worst.partition_point(|w| w.contamination_score >= row.contamination_score);

@@ -17,7 +17,7 @@ use crate::decontaminate::labels::{Label, Labelled, Labels};
 use crate::decontaminate::run::Row;
 use crate::decontaminate::{Level, Protocol};
 use crate::error::{Error, Result};
-use crate::tokenize::floor_char_boundary;
+use crate::report::marks::marked;
 
 /// Bytes shown of a text.
 const TEXT: usize = 3000;
@@ -208,28 +208,10 @@ impl Style {
     }
 
     /// A text with byte ranges marked, and without anything that would drive the terminal.
-    fn marked(self, text: &str, mut ranges: Ranges) -> String {
-        let (open, close) = if self.colour { ("\x1b[7m", "\x1b[0m") } else { ("«", "»") };
-        let shown = floor_char_boundary(text, text.len().min(TEXT));
-        ranges.sort_unstable();
-        let plain = |t: &str| {
-            t.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect::<String>()
-        };
-        let (mut out, mut at) = (String::new(), 0);
-        for (a, b) in ranges {
-            let (a, b) = (a.max(at), b.min(shown));
-            if a >= b {
-                continue;
-            }
-            let (Some(before), Some(inside)) = (text.get(at..a), text.get(a..b)) else { continue };
-            out += &format!("{}{open}{}{close}", plain(before), plain(inside));
-            at = b;
-        }
-        out += &plain(text.get(at..shown).unwrap_or_default());
-        if shown < text.len() {
-            out += " …";
-        }
-        out
+    fn marked(self, text: &str, ranges: Ranges) -> String {
+        let marks = if self.colour { ("\x1b[7m", "\x1b[0m") } else { ("«", "»") };
+        let drives = |c: char| c.is_control() && c != '\n' && c != '\t';
+        marked(text, ranges, TEXT, marks, |t| t.replace(drives, "\u{fffd}"))
     }
 }
 

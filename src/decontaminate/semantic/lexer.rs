@@ -90,6 +90,11 @@ fn keyword(word: &str) -> Option<u32> {
     })
 }
 
+/// Whether a program means the same by this word everywhere: a keyword or a well-known function, not a name of its own.
+pub fn is_known(word: &str) -> bool {
+    keyword(word).is_some() || KNOWN.contains(&word)
+}
+
 /// Reads a text; tokens in order.
 pub fn tokens(text: &str, out: &mut Vec<Token>) {
     out.clear();

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use rayon::prelude::*;
 
 pub use code::{CodeScratch, Programs, Structure};
+pub use lexer::is_known;
 pub use measure::{FEATURES, Measures, NAMES};
 pub use rule::Rule;
 pub use sieve::{Candidate, Sieve};

@@ -173,13 +173,17 @@ function review(view, { index, state, go }) {
     && (!inputs.label.value || (labelOf(kept, r) ?? "open") === inputs.label.value)
     && (!needle || `${r.document_id} ${r.training_file} ${r.eval_instance_index} ${documentText(r)} ${itemText(r)}`.toLowerCase().includes(needle)))
     .sort(SORTS[inputs.sort.value][1]);
-  const labelled = rows.map((r) => ({ ...r, label: labelOf(kept, r) }));
+  // As they are labelled when they are saved, not when they were drawn.
+  const labelled = () => {
+    const now = labels();
+    return rows.map((r) => ({ ...r, label: labelOf(now, r) }));
+  };
   const offset = Math.min(Number(state.offset || 0), Math.max(0, rows.length - 1));
   const page = (to, name) => el("button", { type: "button", onclick: () => go({ ...state, offset: to || "" }) }, name);
   out.append(
     el("form.panel", { onsubmit: (e) => { e.preventDefault(); apply(); } }, el("div.row.filters", {},
       field("Benchmark", inputs.benchmark), field("Level", inputs.level), field("Found by", inputs.protocol), field("Label", inputs.label), field("Sort by", inputs.sort), field("Contains", inputs.contains))),
-    el("div.bar", {}, el("h2", {}, `${number(rows.length)} of ${number(report.rows.length)} findings`), exports("contamination", labelled, () => labelled.map((r) => flat(r, r.label)), true)),
+    el("div.bar", {}, el("h2", {}, `${number(rows.length)} of ${number(report.rows.length)} findings`), exports("contamination", labelled, () => labelled().map((r) => flat(r, r.label)), true)),
     ...(rows.length ? rows.slice(offset, offset + PAGE).map((r) => one(r, labelOf(kept, r), index)) : [nothing("No finding passes these filters", "Set one of them back to all.")]),
     el("nav.pages", { "aria-label": "Pages" }, offset > 0 ? page(Math.max(0, offset - PAGE), "Previous") : null,
       rows.length > PAGE ? el("span.meta", {}, `${number(offset + 1)} to ${number(Math.min(rows.length, offset + PAGE))}`) : null,

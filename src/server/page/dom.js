@@ -40,7 +40,7 @@ export function failure(e) {
   return el("div.failure", { role: "alert" }, el("h3", {}, e.message), e.hint ? el("p", {}, e.hint) : null);
 }
 
-/** Buttons that save what is shown. `rows` gives an array of flat objects for CSV; with `lines`, `value` is a list and saved as JSON lines. */
+/** Buttons that save what is shown. `rows` gives an array of flat objects for CSV; with `lines`, `value` gives a list that is saved as JSON lines. */
 export function exports(name, value, rows, lines = false) {
   const save = (kind, text, type) => {
     const url = URL.createObjectURL(new Blob([text], { type }));
@@ -50,7 +50,7 @@ export function exports(name, value, rows, lines = false) {
   };
   return el("div.exports", {},
     lines
-      ? el("button.quiet", { type: "button", onclick: () => save("jsonl", value.map((v) => JSON.stringify(v) + "\n").join(""), "application/x-ndjson") }, "JSON lines")
+      ? el("button.quiet", { type: "button", onclick: () => save("jsonl", value().map((v) => JSON.stringify(v) + "\n").join(""), "application/x-ndjson") }, "JSON lines")
       : el("button.quiet", { type: "button", onclick: () => save("json", JSON.stringify(value, null, 1), "application/json") }, "JSON"),
     el("button.quiet", { type: "button", onclick: () => save("csv", csv(rows()), "text/csv") }, "CSV"));
 }
