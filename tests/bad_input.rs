@@ -226,7 +226,7 @@ fn a_damaged_index() {
     with(&manifest, &|b| Some(b[..b.len() / 2].to_vec()), "does not end with its checksum: truncated or edited", told);
     with(&manifest, &|_| Some(b"{}".to_vec()), "ix/manifest.json: corrupt at byte 0", told);
     let newer = |b: Vec<u8>| edited(b, "\"major\": 1", "\"major\": 9");
-    with(&manifest, &newer, "format version 9.0 is newer than 1.1", "upgrade priorart");
+    with(&manifest, &newer, "format version 9.1 is newer than 1.1", "upgrade priorart");
     for name in
         ["documents.bin", "documents.idx", "suffix.bin", "terms.bin", "tokens.bin", "top.bin", "runs.bin", "shard.json"]
     {

@@ -223,6 +223,7 @@ fn answers_as_the_package_does() {
     }
     assert!(cut * 10 < requests.len(), "{cut} distributions were cut");
     println!("of {boolean} answers about several clauses, all those of a scan, {agreed} are the package's, too");
-    assert!(2 * agreed > boolean, "the package agrees on {agreed} of {boolean} answers about several clauses");
+    // It follows one clause's positions where others are rarer, and accepts what is further away: see the scan.
+    assert!(5 * agreed > boolean, "the package agrees on {agreed} of {boolean} answers about several clauses");
     assert!(occurring > 200, "only {occurring} of {} answers are of n-grams that occur", requests.len());
 }
