@@ -119,7 +119,7 @@ impl SuffixMeta {
     }
 }
 
-/// What [`write`] leaves in memory: what every query reads first.
+/// What [`write()`] leaves in memory: what every query reads first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Top {
     /// The keys of the top level.
