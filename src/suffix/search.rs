@@ -9,7 +9,7 @@
 //! shares anything at all; comparing the query with that one suffix tells how long the shared prefix is, and the branch bytes
 //! then tell where the query belongs and how far the suffixes that begin with it reach.
 //!
-//! Where several blocks have the same key, they are a trie as well (see [`runs`](super::runs)); where they
+//! Where several blocks have the same key, they are a trie as well (see `runs.rs`); where they
 //! share more bits than a byte tells, their first suffixes are compared with the query by bisection.
 
 use std::cmp::Ordering;
