@@ -7,6 +7,7 @@ use priorart::ann::{Element, Kind, plan};
 use priorart::index::build::shard_tokens;
 use priorart::shard::Layout;
 use priorart::shard::build::{bytes_per_token, disk_bytes_per_token};
+use priorart::suffix::layout::{RUNS_PER_TOKEN, TOP_PER_TOKEN};
 use priorart::tokenize::Tokenizer;
 use priorart::{Error, Result};
 
@@ -158,7 +159,7 @@ impl Plan {
         let shards = (tokens / tokens_per_shard as f64).ceil().max(1.0);
         let in_shard = (tokens / shards) as u64;
         let each = disk_bytes_per_token(tokenizer, in_shard, Layout::Fast);
-        let (top, runs) = (8.54 / 256.0, 1.0 / 64.0);
+        let (top, runs) = (TOP_PER_TOKEN, RUNS_PER_TOKEN);
         let pointers = (64 - in_shard.saturating_sub(1).leading_zeros()).max(1) as f64 / 8.0;
         let suffix = pointers + 1.0 + 8.0 / 64.0;
         let mut parts = vec![

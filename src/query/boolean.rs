@@ -374,9 +374,13 @@ impl Snapshot {
 
 fn contains<T: Token>(hay: &[T], needle: &[T]) -> bool {
     let (hay, needle): (&[u8], &[u8]) = (bytemuck::cast_slice(hay), bytemuck::cast_slice(needle));
-    let finder = memchr::memmem::Finder::new(needle);
+    occurs::<T>(&memchr::memmem::Finder::new(needle), hay)
+}
+
+/// Whether the bytes of an n-gram stand in those of tokens: at the border of a token, not across.
+pub(crate) fn occurs<T: Token>(needle: &memchr::memmem::Finder, tokens: &[u8]) -> bool {
     let mut from = 0;
-    while let Some(at) = finder.find(&hay[from..]) {
+    while let Some(at) = needle.find(&tokens[from..]) {
         if (from + at) % T::BYTES == 0 {
             return true;
         }

@@ -18,6 +18,7 @@ use crate::corpus::Document;
 use crate::error::{Error, Result};
 use crate::format::Pages;
 use crate::store::Store;
+use crate::suffix::layout::{RUNS_PER_TOKEN, TOP_PER_TOKEN};
 use crate::tokenize::{Tokenizer, TokenizerKind, detokenize};
 
 /// Documents with their tokens.
@@ -132,7 +133,7 @@ pub fn disk_bytes_per_token(tokenizer: &Tokenizer, tokens: u64, layout: Layout) 
         TokenizerKind::Closed(t) => closed_layout(tokenizer, t.vocab()).1,
         TokenizerKind::Open(_) => 4,
     };
-    width as f64 + pointer + 1.0 + 8.0 / 64.0 + 8.54 / 256.0 + 1.0 / 64.0
+    width as f64 + pointer + 1.0 + 8.0 / 64.0 + TOP_PER_TOKEN + RUNS_PER_TOKEN
 }
 
 /// A shard being built in a directory.

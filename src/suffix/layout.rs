@@ -36,6 +36,10 @@ pub const GROUP: usize = GROUP_BLOCKS * BLOCK;
 /// Bytes of a group's keys.
 const KEYS: usize = GROUP_BLOCKS * 8;
 const MAX_LEVELS: usize = 9;
+/// Bytes a token of the top level.
+pub const TOP_PER_TOKEN: f64 = 8.54 / GROUP as f64;
+/// Bytes a token of the runs.
+pub const RUNS_PER_TOKEN: f64 = 1.0 / BLOCK as f64;
 
 /// The numbers that describe a suffix array besides its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

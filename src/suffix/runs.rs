@@ -7,10 +7,10 @@
 use std::cmp::Ordering;
 
 use super::Token;
-use super::bits::{self, Prefix};
+use super::bits::Prefix;
 use super::kernel::Kernel;
 use super::layout::{BLOCK, SuffixView, prefetch};
-use super::search::Query;
+use super::search::{Query, parting, walk};
 
 /// The longest run that is read blindly (a thousand steps of 64 blocks); of a longer one, bisecting leaves a part. Short in tests, so that they
 /// do both.
@@ -125,27 +125,12 @@ impl<T: Token> SuffixView<'_, T> {
                     continue;
                 }
                 left &= u64::MAX << ends.trailing_zeros();
-                passing = None;
             }
-            let ones = K::ones(bytes, query);
-            loop {
-                let zeros = left & !ones;
-                let passed = if zeros == 0 { left } else { left & (zeros ^ (zeros - 1)) & !zeros };
-                if passed != 0 {
-                    at = here + 63 - passed.leading_zeros() as usize;
-                }
-                if zeros == 0 {
-                    break;
-                }
-                let zero = zeros.trailing_zeros() as usize;
-                let limit = bytes[zero % BLOCK] as u32 + 1;
-                let ends = left & (u64::MAX << zero << 1) & K::below(bytes, limit);
-                if ends == 0 {
-                    passing = Some(limit);
-                    break;
-                }
-                left &= u64::MAX << ends.trailing_zeros();
+            let (slot, beyond) = walk::<K>(bytes, left, K::ones(bytes, query), BLOCK);
+            if slot < BLOCK {
+                at = here + slot;
             }
+            passing = beyond;
         }
         at
     }
@@ -154,17 +139,10 @@ impl<T: Token> SuffixView<'_, T> {
     /// [`descend_run`](Self::descend_run) reached. Cost: one read of the stream.
     #[inline(always)]
     pub(super) fn stand<K: Kernel>(&self, q: &Query<T>, low: usize, high: usize, at: usize) -> Stand {
-        let suffix = self.suffix(at * BLOCK);
-        let tokens = bits::common_tokens(suffix, q.tokens);
-        let w = self.meta.token_bits;
-        let (shared, greater) = match (suffix.get(tokens), q.tokens.get(tokens)) {
-            (_, None) if q.bits <= 255 => return Stand::At(at, self.run_end_after::<K>(at + 1, high, q.bits)),
-            (_, None) => (q.bits, false),
-            (None, Some(_)) => (tokens as u32 * w, true),
-            (Some(&there), Some(&wanted)) => {
-                let differ = (there.id() ^ wanted.id()) << (32 - w);
-                (tokens as u32 * w + differ.leading_zeros(), wanted > there)
-            }
+        let (shared, greater) = match parting(self.suffix(at * BLOCK), q.tokens, self.meta.token_bits).1 {
+            None if q.bits <= 255 => return Stand::At(at, self.run_end_after::<K>(at + 1, high, q.bits)),
+            None => (q.bits, false),
+            Some(parted) => parted,
         };
         if shared >= 255 {
             return Stand::Among(at, self.run_end_after::<K>(at + 1, high, 255));

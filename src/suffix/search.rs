@@ -65,8 +65,14 @@ impl<'q, T: Token> Query<'q, T> {
 pub(super) fn descend<K: Kernel>(branches: &[u8; BLOCK], len: usize, query: &Prefix) -> usize {
     let ones = K::ones(branches, query);
     // At the cap, which bit differs is not known; such suffixes stay together, behind the first of them.
-    let mut left = K::below(branches, 255) & (u64::MAX >> (BLOCK - len.clamp(1, BLOCK))) & !1;
-    let mut at = 0;
+    let left = K::below(branches, 255) & (u64::MAX >> (BLOCK - len.clamp(1, BLOCK))) & !1;
+    walk::<K>(branches, left, ones, 0).0
+}
+
+/// Goes on among the slots `left` of 64 branch bytes, given those where the query has a one: the last slot that it goes to, or `at` if it
+/// goes to none, and, if it is passing over slots at the end, what the first one beyond must share less than.
+#[inline(always)]
+pub(super) fn walk<K: Kernel>(branches: &[u8; BLOCK], mut left: u64, ones: u64, mut at: usize) -> (usize, Option<u32>) {
     loop {
         let zeros = left & !ones;
         let passed = if zeros == 0 { left } else { left & (zeros ^ (zeros - 1)) & !zeros };
@@ -74,17 +80,33 @@ pub(super) fn descend<K: Kernel>(branches: &[u8; BLOCK], len: usize, query: &Pre
             at = 63 - passed.leading_zeros() as usize;
         }
         if zeros == 0 {
-            return at;
+            return (at, None);
         }
         let zero = zeros.trailing_zeros() as usize;
         // Slots after this one, up to the first that shares no more than this one does.
-        let behind = u64::MAX << zero << 1;
-        let ends = left & behind & K::below(branches, branches[zero % BLOCK] as u32 + 1);
+        let limit = branches[zero % BLOCK] as u32 + 1;
+        let ends = left & (u64::MAX << zero << 1) & K::below(branches, limit);
         if ends == 0 {
-            return at;
+            return (at, Some(limit));
         }
         left &= u64::MAX << ends.trailing_zeros();
     }
+}
+
+/// How many tokens a suffix shares with a query and, unless it begins with the query, how many bits, and whether the query is greater.
+#[inline(always)]
+pub(super) fn parting<T: Token>(suffix: &[T], query: &[T], token_bits: u32) -> (usize, Option<(u32, bool)>) {
+    let tokens = bits::common_tokens(suffix, query);
+    let Some(&wanted) = query.get(tokens) else { return (tokens, None) };
+    let shared = tokens as u32 * token_bits;
+    let at = match suffix.get(tokens) {
+        None => (shared, true),
+        Some(&t) => {
+            let differ = (t.id() ^ wanted.id()) << (32 - token_bits);
+            (shared + differ.leading_zeros(), wanted > t)
+        }
+    };
+    (tokens, Some(at))
 }
 
 /// First slot after `from` whose branch byte is below `limit`, or `len`.
@@ -325,18 +347,9 @@ impl<'a, T: Token> SuffixView<'a, T> {
     pub(super) fn place_at<K: Kernel>(&self, q: &Query<T>, b: usize, slot: usize) -> Place {
         let len = self.block_len(b);
         let branches = self.branches(b);
-        let suffix = self.suffix(b * BLOCK + slot);
-        let tokens = bits::common_tokens(suffix, q.tokens);
-        let w = self.meta.token_bits;
-        let Some(&wanted) = q.tokens.get(tokens) else {
+        let (tokens, parted) = parting(self.suffix(b * BLOCK + slot), q.tokens, self.meta.token_bits);
+        let Some((shared, greater)) = parted else {
             return Place { slot, tokens, lower: slot };
-        };
-        let (shared, greater) = match suffix.get(tokens) {
-            None => (tokens as u32 * w, true),
-            Some(&t) => {
-                let differ = (t.id() ^ wanted.id()) << (32 - w);
-                (tokens as u32 * w + differ.leading_zeros(), wanted > t)
-            }
         };
         if shared < 255 {
             let lower = if greater {

@@ -3,29 +3,13 @@
 // SETTINGS: { page, chromium, modules, screenshots, most, least }: ids of the texts that must lead each list; screenshots: a directory or
 // null. The page is opened as a file at the width of a desk and of a telephone; any error, and any request for another file, is a failure.
 
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import assert from "node:assert/strict";
-import { pathToFileURL } from "node:url";
-
-const settings = JSON.parse(readFileSync(process.argv[2], "utf8"));
-const require = createRequire(settings.modules + "/");
-const { chromium } = require("playwright-core");
-const axe = readFileSync(require.resolve("axe-core"), "utf8");
-const url = pathToFileURL(settings.page).href;
-const faults = [];
-const browser = await chromium.launch({ executablePath: settings.chromium, args: ["--no-sandbox"] });
+import { accessible, done, open, settings } from "./opened.mjs";
 
 for (const [name, viewport] of [["desktop", { width: 1280, height: 900 }], ["phone", { width: 390, height: 844 }]]) {
   for (const colorScheme of ["light", "dark"]) {
     const where = `${name}, ${colorScheme}`;
-    // The page allows no script at all; axe is one.
-    const context = await browser.newContext({ viewport, colorScheme, bypassCSP: true });
-    const page = await context.newPage();
-    page.on("console", (m) => m.type() === "error" && faults.push(`${where}: console: ${m.text()}`));
-    page.on("pageerror", (e) => faults.push(`${where}: page error: ${e}`));
-    page.on("request", (r) => r.url() === url || faults.push(`${where}: fetched ${r.url()}`));
-    await page.goto(url);
+    const page = await open(where, viewport, colorScheme);
 
     // What the search misses is told before what is novel.
     const headings = await page.locator("h2").allInnerTexts();
@@ -64,13 +48,9 @@ for (const [name, viewport] of [["desktop", { width: 1280, height: 900 }], ["pho
     assert.match(await least.locator("h3").innerText(), new RegExp(settings.least), where);
     assert.ok((await least.locator("mark.e3").count()) > 0 && (await least.locator("ol li").count()) > 0, where);
 
-    await page.evaluate(axe);
-    const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"] }));
-    assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target.join(" ")).join(", ")}`), [], where);
+    await accessible(where, page);
     if (settings.screenshots) await page.screenshot({ path: `${settings.screenshots}/audit-${name}-${colorScheme}.png`, fullPage: true });
-    await context.close();
+    await page.context().close();
   }
 }
-assert.deepEqual(faults, []);
-await browser.close();
-console.log("passed");
+await done();

@@ -2,27 +2,11 @@
 //
 // SETTINGS: { page, chromium, modules }. The page is opened as a file; any error, and any request for another one, is a failure.
 
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import assert from "node:assert/strict";
-import { pathToFileURL } from "node:url";
-
-const settings = JSON.parse(readFileSync(process.argv[2], "utf8"));
-const require = createRequire(settings.modules + "/");
-const { chromium } = require("playwright-core");
-const axe = readFileSync(require.resolve("axe-core"), "utf8");
-const url = pathToFileURL(settings.page).href;
-const faults = [];
-const browser = await chromium.launch({ executablePath: settings.chromium, args: ["--no-sandbox"] });
+import { accessible, done, open, settings } from "./opened.mjs";
 
 for (const colorScheme of ["light", "dark"]) {
-  // The page forbids scripts that are not its own; axe is one.
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme, bypassCSP: true });
-  const page = await context.newPage();
-  page.on("console", (m) => m.type() === "error" && faults.push(`console: ${m.text()}`));
-  page.on("pageerror", (e) => faults.push(`page error: ${e}`));
-  page.on("request", (r) => r.url() === url || faults.push(`fetched ${r.url()}`));
-  await page.goto(url);
+  const page = await open(colorScheme, { width: 1280, height: 900 }, colorScheme);
   const cases = page.locator("article:visible");
   const scores = async () => (await page.locator("article:visible .score").allInnerTexts()).map(Number);
   const counts = async () => (await page.locator("#above").innerText()).match(/^(\d+) of (\d+) findings/).slice(1).map(Number);
@@ -56,10 +40,6 @@ for (const colorScheme of ["light", "dark"]) {
   assert.ok(await cases.evaluateAll((of, b) => of.length > 0 && of.every((a) => a.dataset.benchmark === b), benchmark));
   await page.locator("#benchmark").selectOption("");
 
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"] }));
-  assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target.join(" ")).join(", ")}`), [], colorScheme);
+  await accessible(colorScheme, page);
 }
-assert.deepEqual(faults, []);
-await browser.close();
-console.log("passed");
+await done();

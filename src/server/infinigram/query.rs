@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Refused, Result};
 use crate::index::{DocumentRef, Snapshot};
 use crate::query::Ngram;
+use crate::query::boolean::occurs;
 use crate::shard::Shard;
 use crate::suffix::{Token, TokenIndex};
 use crate::tokenize::TokenizerKind;
@@ -227,18 +228,6 @@ fn listing(count: usize, stream: u64, place: usize) -> u64 {
 /// What it costs to look around so many positions, each of whose documents is looked up.
 fn scanning(count: usize, near: u64) -> u64 {
     (count as u64).saturating_mul(300 + 2 * near)
-}
-
-/// Whether a needle stands in tokens: at the border of a token, not across.
-fn occurs<T: Token>(needle: &Finder, tokens: &[u8]) -> bool {
-    let mut from = 0;
-    while let Some(at) = needle.find(&tokens[from..]) {
-        if (from + at) % T::BYTES == 0 {
-            return true;
-        }
-        from += at + 1;
-    }
-    false
 }
 
 fn positions_in<V: TokenIndex>(
