@@ -90,6 +90,7 @@ pub fn probability(w: &[f64], x: &[f32]) -> f64 {
 pub fn report(rows: &[Row], sieve: &[Row]) {
     let lifted: Vec<(Vec<f32>, &Row)> = sieve
         .iter()
+        .filter(|r| r.column == "sieve")
         .map(|r| {
             let (share, weight, size) = (r.features[0], r.features[1].max(0.1), r.features[2].max(1.0).ln());
             (vec![share, weight.ln(), size, share * size], r)
@@ -99,6 +100,11 @@ pub fn report(rows: &[Row], sieve: &[Row]) {
         lifted.iter().filter(|(_, r)| r.fitted).map(|(x, r)| (x.as_slice(), r.leak)).collect();
     if of.iter().any(|r| r.1) {
         println!("\nsieve: constant, share, ln weight, ln norm, share x ln norm\n  {:.3?}", logistic(&of, RIDGE));
+    }
+    let of: Vec<(&[f32], bool)> =
+        sieve.iter().filter(|r| r.column == "look").map(|r| (r.features.as_slice(), r.leak)).collect();
+    if of.iter().any(|r| r.1) {
+        println!("\nsecond look: constant, then as `Measures::look` has them\n  {:.3?}", logistic(&of, RIDGE));
     }
     let mut columns: Vec<&str> = rows.iter().map(|r| r.column).collect();
     columns.sort_unstable();

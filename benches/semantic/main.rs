@@ -4,7 +4,7 @@
 //! PRIORART_DATA=… cargo bench --bench semantic [-- --dump FILE]
 //! ```
 //!
-//! Prints the coefficients that `src/decontaminate/semantic/rule.rs` commits, reliability on the half of the labelled data that was
+//! Prints the coefficients that `src/decontaminate/semantic/rule.rs` commits (see there which were fitted before the second look was), reliability on the half of the labelled data that was
 //! not fitted, and the share of pairs the first stage finds. `--dump` writes every pair with its measures as JSON lines,
 //! those of the planted corpus too (marked, and never fitted). Needs the encoder (`index-tools fetch all-minilm-l6-v2`).
 
@@ -73,7 +73,7 @@ fn measure(
     sieve: &mut Vec<Row>,
     out: &mut Option<impl Write>,
 ) -> Outcome<()> {
-    let (mut scratch, mut code) = (Default::default(), Default::default());
+    let mut code = Default::default();
     for batch in documents.chunks(64) {
         let texts: Vec<&str> = batch.iter().map(|d| d.text.as_str()).collect();
         let pairs = semantic.pairs(&texts)?;
@@ -87,17 +87,21 @@ fn measure(
                 // The right item away from the planted text, or a text that shares an item's template, is no evidence.
                 Ok(if right { inside.then_some(true) } else { Some(false) })
             };
-            for c in semantic.sieve().scan(&document.text, &mut scratch) {
+            for l in semantic.looked(&document.text) {
+                let c = &l.candidate;
                 let Some(leak) = label(c.item, c.start, c.end)? else { continue };
                 let norm = semantic.sieve().size(c.item).1;
                 let features = vec![c.share, c.weight, norm, (c.end - c.start) as f32];
                 if let Some(out) = out {
                     let line = serde_json::json!({"column": "sieve", "set": document.label.set(), "document": document.id,
-                        "item": c.item, "leak": leak, "score": c.score, "x": features,
+                        "item": c.item, "leak": leak, "score": c.score, "x": features, "look": l.measures.look(c.score),
+                        "w": [l.window.start, l.window.end], "bytes": document.text.len(),
                         "host": c.end <= document.place.start || c.start >= document.place.end});
                     writeln!(out, "{line}")?;
                 }
                 sieve.push(Row { set: document.label.set().into(), column: "sieve", leak, fitted, features });
+                let features = l.measures.look(c.score).to_vec();
+                sieve.push(Row { set: document.label.set().into(), column: "look", leak, fitted, features });
             }
             for s in semantic.programs().scan(&document.text, 0.15, &mut code) {
                 let Some(leak) = label(s.item, s.place.start, s.place.end)? else { continue };

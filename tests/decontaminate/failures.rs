@@ -172,3 +172,28 @@ fn inputs_that_cannot_be() {
         empty
     );
 }
+
+#[test]
+fn rows_are_told_while_the_run_goes_on() {
+    use std::io::{BufRead, BufReader, Read};
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    items(dir);
+    fs::create_dir(dir.join("in")).unwrap();
+    let line = |text: &str| format!("{}\n", serde_json::json!({"text": text}));
+    fs::write(dir.join("in/0.jsonl"), line(FERRY)).unwrap();
+    // Long enough that nobody has read it before the row of the first file is out.
+    let long: String = (0..20_000).map(|i| line(&filler(i).repeat(20))).collect();
+    fs::write(dir.join("in/1.jsonl"), long + &line(FERRY)).unwrap();
+    let ask = ["-q", "--format", "jsonl", "decontaminate", "--reference", "items.jsonl", "--corpus", "in"];
+    let mut child = command(dir, &ask).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut rows = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    rows.read_line(&mut first).unwrap();
+    assert!(first.contains("0.jsonl"), "{first}");
+    assert!(child.try_wait().unwrap().is_none(), "the row came when all was over");
+    let mut rest = String::new();
+    rows.read_to_string(&mut rest).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(rest.lines().filter(|l| l.contains("1.jsonl")).count(), 1, "{rest}");
+}

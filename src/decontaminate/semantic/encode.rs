@@ -175,9 +175,8 @@ impl Vectors {
             window_z: (cosine - mean) / deviation,
             ..Measures::default()
         };
-        out.overlap(sieve.overlap(item, text), sieve.size(item).0);
         let (item_terms, window_terms) = (terms_of(own_text), terms_of(text));
-        out.entities((own_text, &item_terms), &window_terms);
+        out.terms(sieve, item, (own_text, &item_terms), (text, &window_terms));
         let dim = own.text.pooled.len();
         let mine = weights(sieve, own_text, &item_terms, &own.text.spans);
         let theirs = weights(sieve, text, &window_terms, &window.spans);

@@ -1,11 +1,14 @@
 //! What an item and a window have in common: the measures the rules judge by.
 
-use super::sieve::Overlap;
+use super::sieve::{Overlap, Sieve};
 use super::terms::{Kind, Term};
 use crate::embed::late::{PackedQuery, TokenMatrix};
 
 /// Number of features of a rule.
 pub const FEATURES: usize = 17;
+
+/// Number of features of the second look, which has no encoder.
+pub const LOOK: usize = 11;
 
 /// Names of the features, in order.
 pub const NAMES: [&str; FEATURES] = [
@@ -54,6 +57,8 @@ pub struct Measures {
     pub names_missing: f32,
     pub item_terms: u32,
     pub window_terms: u32,
+    /// Whether the window asks something: it has a question mark, or ends in a colon, dots or a blank to fill.
+    pub asks: bool,
 }
 
 impl Measures {
@@ -83,12 +88,32 @@ impl Measures {
         ]
     }
 
+    /// The vector that the second look weighs: the first look's logit, and what needs no encoder.
+    pub fn look(&self, first: f32) -> [f32; LOOK] {
+        let f = self.features();
+        let asks = f32::from(u8::from(self.asks));
+        [first, f[6], f[7], f[8], f[9], f[10], f[11], f[12], f[13], f[15], asks]
+    }
+
+    /// Takes in what needs no encoder; the item's text and the window, each with its terms.
+    pub fn terms(&mut self, sieve: &Sieve, item: u32, own: (&str, &[Term]), window: (&str, &[Term])) {
+        self.overlap(sieve.overlap(item, window.0, window.1), sieve.size(item).0);
+        self.entities(own, window.1);
+        self.asks(window.0);
+    }
+
     /// Takes in the shared terms.
     pub fn overlap(&mut self, overlap: Overlap, item_terms: u32) {
         self.recall = overlap.recall;
         self.precision = overlap.precision;
         self.window_terms = overlap.terms;
         self.item_terms = item_terms;
+    }
+
+    /// Takes in whether a window asks.
+    pub fn asks(&mut self, window: &str) {
+        let end = window.trim_end();
+        self.asks = window.contains('?') || [":", "...", "…", "_"].iter().any(|tail| end.ends_with(tail));
     }
 
     /// Takes in numbers and names; terms of both texts.

@@ -27,7 +27,7 @@ use rayon::prelude::*;
 
 pub use code::{CodeScratch, Programs, Structure};
 pub use lexer::is_known;
-pub use measure::{FEATURES, Measures, NAMES};
+pub use measure::{FEATURES, LOOK, Measures, NAMES};
 pub use rule::Rule;
 pub use sieve::{Candidate, Sieve};
 
@@ -44,6 +44,8 @@ const ITEMS: usize = 6;
 const LEAST_CONFIDENCE: f32 = 0.2;
 /// Rivals of an item at one place.
 const RIVALS: usize = 6;
+/// How far below the first look's bound a rival may be.
+const FAR_BELOW: f32 = 1.0;
 
 /// An item and a window of a document, measured.
 #[derive(Debug, Clone)]
@@ -101,6 +103,18 @@ pub struct Semantic {
     pool: Mutex<Vec<sieve::Scratch>>,
     code_pool: Mutex<Vec<code::CodeScratch>>,
     sieved: Mutex<Sieved>,
+}
+
+/// A candidate looked at a second time.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    pub candidate: Candidate,
+    /// Bytes of the document that would go to the encoder.
+    pub window: Range<usize>,
+    /// Those that need no encoder.
+    pub measures: Measures,
+    /// Logit of the second look.
+    pub score: f32,
 }
 
 /// A window with the items it is compared with.
@@ -261,16 +275,44 @@ impl Semantic {
         Ok(out)
     }
 
-    /// The first stage on one text: windows, the items each is compared with, and their rivals.
-    fn places(&self, number: usize, text: &str) -> Vec<Place> {
+    /// The first stage on one text: every candidate with its window and what they have in common without an encoder.
+    pub fn looked(&self, text: &str) -> Vec<Looked> {
         let mut scratch = self.pool.lock().ok().and_then(|mut pool| pool.pop()).unwrap_or_default();
         let candidates = self.sieve.scan(text, &mut scratch);
         if let Ok(mut pool) = self.pool.lock() {
             pool.push(scratch);
         }
+        let (mut own_terms, mut window_terms) = (Vec::new(), Vec::new());
+        candidates
+            .into_iter()
+            .map(|candidate| {
+                let item = candidate.item;
+                let window = window::window(text, candidate.start..candidate.end, self.sieve.size(item).0 as usize);
+                let (own, inside) = (sieve::item_text(&self.index, item), &text[window.clone()]);
+                terms::terms(own, &mut own_terms);
+                terms::terms(inside, &mut window_terms);
+                let mut measures = Measures::default();
+                measures.terms(&self.sieve, item, (own, &own_terms), (inside, &window_terms));
+                let score = rule::second(&measures.look(candidate.score));
+                Looked { candidate, window, measures, score }
+            })
+            .collect()
+    }
+
+    /// Whether a candidate goes to the encoder.
+    fn passes(&self, looked: &Looked) -> bool {
+        match self.is_program[looked.candidate.item as usize] {
+            true => looked.candidate.score >= rule::SIEVE_LEAST,
+            false => looked.score >= rule::SECOND_LEAST,
+        }
+    }
+
+    /// Windows of one text that go to the encoder, the items each is compared with, and their rivals.
+    fn places(&self, number: usize, text: &str) -> Vec<Place> {
+        let looked = self.looked(text);
         let mut places: BTreeMap<(usize, usize), Place> = BTreeMap::new();
-        for c in candidates.iter().filter(|c| c.score >= rule::SIEVE_LEAST) {
-            let window = window::window(text, c.start..c.end, self.sieve.size(c.item).0 as usize);
+        for l in looked.iter().filter(|l| self.passes(l)) {
+            let (c, window) = (&l.candidate, l.window.clone());
             let place = places.entry((window.start, window.end)).or_insert_with(|| Place {
                 text: number,
                 window,
@@ -281,12 +323,14 @@ impl Semantic {
                 place.candidates.push(c.clone());
             }
         }
+        let candidates: Vec<&Candidate> =
+            looked.iter().map(|l| &l.candidate).filter(|c| c.score >= rule::SIEVE_LEAST - FAR_BELOW).collect();
         let mut places: Vec<Place> = places.into_values().collect();
         for place in &mut places {
             place.candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
             place.candidates.truncate(ITEMS);
             let inside = |c: &&Candidate| c.start < place.window.end && place.window.start < c.end;
-            let mut rivals: Vec<&Candidate> = candidates.iter().filter(inside).collect();
+            let mut rivals: Vec<&Candidate> = candidates.iter().copied().filter(inside).collect();
             rivals.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
             for r in rivals {
                 if place.rivals.len() < RIVALS && !place.rivals.contains(&r.item) {

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use super::rule;
-use super::terms::{Kind, Term, terms, terms_of};
+use super::terms::{Kind, Term, terms};
 use crate::error::Result;
 use crate::reference::weight::{Weights, WordClass};
 use crate::reference::words::folded_words;
@@ -23,8 +23,6 @@ const BLOCK: usize = 40;
 const LOOK: f32 = 0.12;
 /// Least share found by the close look for the item to count as a rival of others at its place.
 const RIVAL: f32 = 0.2;
-/// How far below the rule's logit a rival may be.
-const FAR_BELOW: f32 = 1.0;
 /// Stretches kept of one item in one document.
 const PLACES: usize = 3;
 /// Terms are looked up only if at most this share of the items, and at most so many, have them.
@@ -204,12 +202,11 @@ impl Sieve {
 
     /// Number of terms of a text and how much of the item's weight it holds: shares of the item's weight (recall) and of
     /// the text's own (precision).
-    pub fn overlap(&self, item: u32, text: &str) -> Overlap {
-        let found = terms_of(text);
+    pub fn overlap(&self, item: u32, text: &str, found: &[Term]) -> Overlap {
         let own = self.own_terms(item);
         let (mut shared, mut all) = (0.0, 0.0);
         let mut seen = std::collections::HashSet::new();
-        for t in &found {
+        for t in found {
             if !seen.insert(t.key) {
                 continue;
             }
@@ -347,7 +344,7 @@ impl Sieve {
             return None;
         }
         let score = rule::sieve(share, best.0, norm);
-        (score >= rule::SIEVE_LEAST - FAR_BELOW).then(|| Candidate {
+        (score >= rule::FIRST_LEAST).then(|| Candidate {
             item,
             share,
             weight: best.0,
