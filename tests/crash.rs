@@ -70,15 +70,8 @@ impl World {
             if !semantic::is_complete(&shard) {
                 let rule = ChunkRule { window: 8, stride: 8, unit: Unit::Encoder };
                 let settings = VectorSettings::default();
-                semantic::write(
-                    &**dir.store(),
-                    &shard,
-                    &self.tokenizer,
-                    &*self.encoder,
-                    &rule,
-                    &settings,
-                    &mut |_| (),
-                )?;
+                let embedder = semantic::Embedder::new(&*self.encoder, &rule, &settings);
+                semantic::write(&**dir.store(), &shard, &self.tokenizer, embedder, &mut |_| ())?;
             }
         }
         Ok(publish(dir, &self.tokenizer, &files, &options, |_| ())?.generation)

@@ -48,7 +48,8 @@ fn index(place: &Path, tokenizer: &str, encoder: &dyn Encoder) -> PathBuf {
             let kind = if file == 0 { Kind::Hnsw } else { Kind::Flat };
             let settings = VectorSettings { kind, ..VectorSettings::default() };
             let rule = ChunkRule { window: 10, stride: 10, unit: Unit::Encoder };
-            semantic::write(&**dir.store(), &shard, &tokenizer, encoder, &rule, &settings, &mut |_| ()).unwrap();
+            let embedder = semantic::Embedder::new(encoder, &rule, &settings);
+            semantic::write(&**dir.store(), &shard, &tokenizer, embedder, &mut |_| ()).unwrap();
         }
         publish(&dir, &tokenizer, &files, &options, |_| ()).unwrap();
     }

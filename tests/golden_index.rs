@@ -58,7 +58,8 @@ fn make(home: &Path, place: &Path) {
             let kind = if shard == 0 { Kind::Hnsw } else { Kind::Flat };
             let settings = VectorSettings { kind, ..VectorSettings::default() };
             let rule = ChunkRule { window: 12, stride: 12, unit: Unit::Encoder };
-            semantic::write(&**dir.store(), &made, &tokenizer, &encoder, &rule, &settings, &mut |_| ()).unwrap();
+            let embedder = semantic::Embedder::new(&encoder, &rule, &settings);
+            semantic::write(&**dir.store(), &made, &tokenizer, embedder, &mut |_| ()).unwrap();
         }
         publish(&dir, &tokenizer, &files, &options, |_| ()).unwrap();
         std::fs::remove_file(&path).unwrap();

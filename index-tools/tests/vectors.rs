@@ -9,6 +9,7 @@ use priorart::embed::chunk::ChunkRule;
 use priorart::index::build::{BuildOptions, build, publish, seed, task_shards};
 use priorart::index::spaces::Space;
 use priorart::index::{IndexDir, Snapshot};
+use priorart::shard::semantic::Embedder;
 use priorart::tokenize::Tokenizer;
 
 const DIM: usize = 16;
@@ -92,7 +93,8 @@ fn index(dir: &Path) {
     let rule = ChunkRule { window: 8, stride: 8, ..ChunkRule::default() };
     for shard in task_shards(&made, &tokenizer, &files, &options).unwrap() {
         let store = &**made.store();
-        priorart::shard::semantic::write(store, &shard, &tokenizer, &*encoder, &rule, &settings, &mut |_| {}).unwrap();
+        let embedder = Embedder::new(&*encoder, &rule, &settings);
+        priorart::shard::semantic::write(store, &shard, &tokenizer, embedder, &mut |_| {}).unwrap();
     }
     publish(&made, &tokenizer, &files, &options, |_| {}).unwrap();
 }

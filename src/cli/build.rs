@@ -97,6 +97,8 @@ pub struct BuildArgs {
     #[command(flatten)]
     semantic: super::semantic::EncoderArgs,
     #[command(flatten)]
+    states: super::semantic::StatesArgs,
+    #[command(flatten)]
     layout: LayoutArgs,
     #[command(flatten)]
     tasks: TaskArgs,
@@ -109,6 +111,8 @@ pub struct BuildArgs {
 pub struct AddArgs {
     #[command(flatten)]
     read: ReadArgs,
+    #[command(flatten)]
+    states: super::semantic::StatesArgs,
     #[command(flatten)]
     layout: LayoutArgs,
     #[command(flatten)]
@@ -150,7 +154,8 @@ struct Estimate {
 pub fn build(global: &Global, args: BuildArgs) -> anyhow::Result<Outcome> {
     let tokenizer = Tokenizer::open(&args.tokenizer)?;
     let files = args.read.files()?;
-    let encoder = args.semantic.open(global)?;
+    let mut encoder = args.semantic.open(global)?;
+    let token_states = args.states.bits(encoder.as_ref())?;
     if args.dry_run {
         return dry_run(global, &tokenizer, &files, &args.read.options(&tokenizer), args.layout);
     }
@@ -158,7 +163,8 @@ pub fn build(global: &Global, args: BuildArgs) -> anyhow::Result<Outcome> {
     // Before the directory is made: what cannot be built leaves nothing behind.
     options(global, &tokenizer, &args.read, &args.tasks, args.layout).check(&tokenizer)?;
     let mut seed = builder::seed(&tokenizer);
-    if let Some(e) = &encoder {
+    if let Some(e) = &mut encoder {
+        e.token_states = token_states;
         seed.encoder = Some(e.encoder.spec().clone());
         seed.chunking = Some(e.chunking.clone());
     }
@@ -174,7 +180,11 @@ pub fn add(global: &Global, args: AddArgs) -> anyhow::Result<Outcome> {
     if args.dry_run {
         return dry_run(global, &tokenizer, &files, &args.read.options(&tokenizer), args.layout);
     }
-    let encoder = super::semantic::open_for(global, &manifest)?;
+    let mut encoder = super::semantic::open_for(global, &manifest)?;
+    let token_states = args.states.bits(encoder.as_ref())?;
+    if let Some(e) = &mut encoder {
+        e.token_states = token_states;
+    }
     run(global, &dir, &tokenizer, &files, options(global, &tokenizer, &args.read, &args.tasks, args.layout), encoder)
 }
 

@@ -14,8 +14,10 @@ use crate::embed::{Encoder, OpenOptions};
 use crate::error::{Error, Result};
 use crate::index::build::BuildOptions;
 use crate::index::{Chunking, IndexDir, Manifest, Snapshot};
+use crate::novelty::CacheOptions;
+use crate::novelty::keep::StateKeeper;
 use crate::query::neighbors::no_embeddings;
-use crate::shard::semantic::{Embedding, is_complete};
+use crate::shard::semantic::{Embedder, Embedding, is_complete};
 use crate::tokenize::Tokenizer;
 
 /// The encoder of a new index.
@@ -61,6 +63,33 @@ pub struct EncoderArgs {
     nprobe: Option<usize>,
 }
 
+/// Whether token states are kept while documents are embedded.
+#[derive(Debug, Clone, Args)]
+pub struct StatesArgs {
+    /// Also keep the chunks' token states in the index, with 2 or 4 bits a dimension, so that `novelty` and `audit` need not encode
+    /// the corpus again: at 384 dimensions and 4 bits, 196 bytes a token
+    #[arg(long, value_name = "BITS", value_parser = ["1", "2", "4", "8"])]
+    token_states: Option<String>,
+}
+
+impl StatesArgs {
+    /// Bits a dimension, where states are to be kept.
+    ///
+    /// # Errors
+    /// States to keep without an encoder to make them, or of chunks that audits cannot use.
+    pub fn bits(&self, opened: Option<&Opened>) -> Result<Option<u32>> {
+        let Some(bits) = &self.token_states else { return Ok(None) };
+        match opened {
+            None => Err(Error::invalid_hint("--token-states: no encoder makes any", "name one with --encoder")),
+            Some(o) if !o.chunking.unit.is_encoder() => Err(Error::invalid_hint(
+                "--token-states: novelty works on chunks of encoder tokens only",
+                "leave out --chunk-unit index, or --token-states",
+            )),
+            Some(_) => Ok(bits.parse().ok()),
+        }
+    }
+}
+
 /// As [`Unit`].
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum ChunkUnit {
@@ -73,6 +102,8 @@ pub struct Opened {
     pub encoder: Box<dyn Encoder>,
     pub chunking: Chunking,
     pub vectors: VectorSettings,
+    /// Bits a dimension of the token states to keep.
+    pub token_states: Option<u32>,
     rule: ChunkRule,
 }
 
@@ -112,6 +143,7 @@ impl EncoderArgs {
             encoder,
             chunking: Chunking { tokens: self.chunk_tokens as u32, stride: stride as u32, unit },
             vectors,
+            token_states: None,
             rule,
         }))
     }
@@ -176,7 +208,7 @@ pub fn open_for(_global: &Global, manifest: &Manifest) -> Result<Option<Opened>>
     let rule =
         ChunkRule::checked(chunking.tokens as usize, chunking.stride as usize, chunking.unit, encoder.max_window())?;
     let vectors = manifest.vector_index.clone().unwrap_or_default();
-    Ok(Some(Opened { encoder, chunking: chunking.clone(), vectors, rule }))
+    Ok(Some(Opened { encoder, chunking: chunking.clone(), vectors, token_states: None, rule }))
 }
 
 /// The encoder of an index that must have embeddings.
@@ -189,7 +221,7 @@ impl Opened {
     pub fn new(encoder: Box<dyn Encoder>, tokens: usize, stride: usize) -> Result<Opened> {
         let rule = ChunkRule::checked(tokens, stride, Unit::Encoder, encoder.max_window())?;
         let chunking = Chunking { tokens: tokens as u32, stride: stride as u32, unit: Unit::Encoder };
-        Ok(Opened { encoder, chunking, vectors: VectorSettings::default(), rule })
+        Ok(Opened { encoder, chunking, vectors: VectorSettings::default(), token_states: None, rule })
     }
 
     /// Cuts and encodes the documents of every finished shard of a plan that has no embeddings yet.
@@ -202,10 +234,16 @@ impl Opened {
         options: &BuildOptions,
     ) -> Result<()> {
         let store = &**dir.store();
-        for shard in crate::index::build::task_shards(dir, tokenizer, files, options)? {
-            if is_complete(&shard) {
-                continue;
+        let mut shards = crate::index::build::task_shards(dir, tokenizer, files, options)?;
+        shards.retain(|shard| !is_complete(shard));
+        let mut keeper = match self.token_states.filter(|_| !shards.is_empty()) {
+            Some(bits) => {
+                let cache = CacheOptions::beside(dir.path(), &self.encoder.spec().sha256, bits);
+                Some(StateKeeper::open(&cache, &*self.encoder, tokenizer, &self.rule, &shards)?)
             }
+            None => None,
+        };
+        for shard in shards {
             let text = crate::shard::ShardMeta::read(&shard)?.text_bytes;
             let bar = output::bar(text, global.quiet, "embed");
             let (mut told, mut logged) = (false, std::time::Instant::now());
@@ -227,15 +265,12 @@ impl Opened {
                     tracing::info!(shard = %shard.display(), chunks = p.chunks, bytes = p.bytes, of = text, "embedding");
                 }
             };
-            crate::shard::semantic::write(
-                store,
-                &shard,
-                tokenizer,
-                &*self.encoder,
-                &self.rule,
-                &self.vectors,
-                &mut tell,
-            )?;
+            let mut embedder = Embedder::new(&*self.encoder, &self.rule, &self.vectors);
+            if let Some(keeper) = &mut keeper {
+                keeper.turn_to(&shard)?;
+                embedder.states = Some(keeper);
+            }
+            crate::shard::semantic::write(store, &shard, tokenizer, embedder, &mut tell)?;
             bar.finish_and_clear();
         }
         Ok(())

@@ -55,7 +55,9 @@ pub fn compact(snapshot: &Snapshot, progress: &mut dyn FnMut(&str)) -> Result<Co
         (0..snapshot.shards.len()).filter(|&n| !snapshot.hidden(n).is_empty()).map(|n| n..n + 1).collect();
     let traces = Traces::of(snapshot)?;
     let rewritten = rewrite(snapshot, &groups, progress)?;
-    progress("removing earlier generations");
+    // States of removed chunks tell of their text, and the new shards have others.
+    progress("removing token caches and earlier generations");
+    snapshot.dir.store().remove(&snapshot.dir.path().join(crate::novelty::score::TOKEN_CACHE))?;
     let pruned = snapshot.dir.prune(Keep::Newest(1))?;
     progress("searching all files for what was removed");
     let erasure = traces.search(snapshot.dir.path())?;

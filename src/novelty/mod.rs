@@ -2,7 +2,8 @@
 //!
 //! - [`window`]: the token windows of a text, at each length.
 //! - [`score`]: settings and s(x), the best late-interaction score over the corpus; [`scorer`] computes it from [`candidates`] of the vector
-//!   search and token [`states`], which [`token_cache`] keeps for later runs. [`source`] finds the documents a human text comes from.
+//!   search and token [`states`], which [`token_cache`] keeps for later runs ([`keep`]: while the corpus is embedded). [`source`] finds the documents a human text comes from.
+//! - `language`: whether the encoder knows the language of a text.
 //! - [`evidence`] and [`bleu`]: exact and approximate memorisation beside it.
 //! - [`calibration`]: a scored human reference population; [`assess`]: r, p-values and groups against it.
 //! - [`ledger`]: every token of a text with its best evidence, and the documents that explain it together.
@@ -18,6 +19,8 @@ pub mod calibration;
 pub mod candidates;
 pub mod certify;
 pub mod evidence;
+pub mod keep;
+mod language;
 pub mod ledger;
 pub mod probes;
 pub mod score;

@@ -12,8 +12,6 @@ use crate::index::DocumentRef;
 
 /// Encoder tokens below which a text is too small to judge.
 pub const TINY: usize = 8;
-/// Share of unknown tokens from which the encoder cannot be trusted to know the language.
-pub const UNKNOWN: f64 = 0.05;
 
 /// Everything that decides a score, with the encoder and the generation.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -159,6 +157,9 @@ impl Score {
     }
 }
 
+/// Directory of an index that holds its token caches.
+pub const TOKEN_CACHE: &str = "token-cache";
+
 /// Where the document-token cache is and how it keeps states.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CacheOptions {
@@ -171,7 +172,7 @@ impl CacheOptions {
     /// The usual place: inside the index directory, one cache an encoder of token states and number of bits.
     pub fn beside(index: &Path, encoder_sha256: &str, bits: u32) -> CacheOptions {
         let short: String = encoder_sha256.chars().take(12).collect();
-        CacheOptions { dir: index.join("token-cache").join(format!("{short}-{bits}bit")), bits }
+        CacheOptions { dir: index.join(TOKEN_CACHE).join(format!("{short}-{bits}bit")), bits }
     }
 
     /// The cache that recorded settings speak of, in its usual place; `None` where states were kept as f16.

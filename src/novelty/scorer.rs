@@ -18,7 +18,8 @@ use rayon::prelude::*;
 use super::candidates::{Candidate, Searches, cut, merge, search};
 use super::certify::{Certified, Certifier};
 use super::evidence::{self, Evidence};
-use super::score::{CacheOptions, LengthScore, Passage, Score, Settings, TINY, Text, UNKNOWN, WindowScore};
+use super::language::Language;
+use super::score::{CacheOptions, LengthScore, Passage, Score, Settings, TINY, Text, WindowScore};
 use super::states::{ChunkKey, ChunkStates};
 use super::{bleu, source, window};
 use crate::embed::alignment::{Alignment, align_texts};
@@ -94,7 +95,7 @@ pub struct Scorer<'a> {
     pub settings: Settings,
     chunk: usize,
     stride: usize,
-    unknown: Option<u32>,
+    language: Language,
     pub(super) states: ChunkStates<'a>,
     pub(super) certifier: Option<Certifier>,
     /// What certification proved and looked at so far.
@@ -127,7 +128,7 @@ impl<'a> Scorer<'a> {
         settings.windows.dedup();
         let (chunk, stride) =
             snapshot.manifest.chunking.as_ref().map_or((100, 100), |c| (c.tokens as usize, c.stride as usize));
-        let unknown = unknown_token(encoder)?;
+        let language = Language::of(snapshot, encoder)?;
         let mut states = ChunkStates::new(snapshot, late, memory);
         if let Some(cache) = cache {
             states.attach(&cache.dir, cache.bits)?;
@@ -141,7 +142,7 @@ impl<'a> Scorer<'a> {
         let chunk = chunk.max(1);
         let stride = stride.max(1);
         let (certifier, certified) = (None, Certified::default());
-        Ok(Scorer { snapshot, encoder, late, settings, chunk, stride, unknown, states, certifier, certified })
+        Ok(Scorer { snapshot, encoder, late, settings, chunk, stride, language, states, certifier, certified })
     }
 
     /// Also proves of every window whether no chunk has a cosine of `tau` or more with it.
@@ -198,17 +199,15 @@ impl<'a> Scorer<'a> {
         let mut scores: Vec<Score> = Vec::with_capacity(texts.len());
         for (((text, cut), left_out), exact) in texts.iter().zip(&cuts).zip(left_out).zip(exact) {
             let n = cut.tokens.ids.len();
-            let unknown = cut.tokens.ids.iter().filter(|&&id| Some(id) == self.unknown).count();
-            let unknown_share = unknown as f64 / n.max(1) as f64;
             scores.push(Score {
                 id: text.id.clone(),
                 domain: text.domain.clone(),
                 tokens: n,
                 left_out,
-                unknown_share,
+                unknown_share: self.language.unknown_share(&cut.tokens),
                 lengths: Vec::new(),
                 exact,
-                warnings: self.warnings(n, unknown_share),
+                warnings: self.warnings(&text.text, &cut.tokens),
             });
         }
         for (w, window) in staged.windows.iter().enumerate() {
@@ -254,7 +253,8 @@ impl<'a> Scorer<'a> {
         Ok(scores)
     }
 
-    fn warnings(&self, n: usize, unknown_share: f64) -> Vec<String> {
+    fn warnings(&self, text: &str, tokens: &EncoderTokens) -> Vec<String> {
+        let n = tokens.ids.len();
         let mut warnings = Vec::new();
         if n == 0 {
             warnings.push("the text is empty: nothing is scored".into());
@@ -265,12 +265,7 @@ impl<'a> Scorer<'a> {
                 "the text has {n} encoder tokens, fewer than any window length: it has no r and no p-value"
             ));
         }
-        if unknown_share > UNKNOWN {
-            warnings.push(format!(
-                "{:.0} % of the tokens are unknown to the encoder: it may not know this language, and what it does not know looks novel or alike",
-                100.0 * unknown_share
-            ));
-        }
+        warnings.extend(self.language.warning(text, tokens));
         warnings
     }
 
@@ -542,18 +537,4 @@ fn run_score(strengths: &HashMap<(ChunkKey, usize), (Vec<f32>, f32)>, window: us
         }
     }
     best.iter().map(|&b| f64::from(b)).sum::<f64>() / best.len().max(1) as f64
-}
-
-/// The id the encoder gives to what it does not know, if it has one: three characters of rare scripts that share one id.
-fn unknown_token(encoder: &dyn Encoder) -> Result<Option<u32>> {
-    let mut found = None;
-    for rare in ["𪚥", "𐎀", "ꙮ"] {
-        let ids = encoder.tokenize(rare)?.ids;
-        match (ids.as_slice(), found) {
-            ([id], None) => found = Some(*id),
-            ([id], Some(before)) if *id == before => {}
-            _ => return Ok(None),
-        }
-    }
-    Ok(found)
 }

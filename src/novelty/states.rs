@@ -23,6 +23,7 @@ use crate::embed::residual::{MAX_CENTROIDS, ResidualCodec, centroids_for};
 use crate::error::{Error, Result};
 use crate::format::checksum;
 use crate::index::Snapshot;
+use crate::shard::semantic::chunks_key;
 
 /// Chunks encoded together.
 const BLOCK: usize = 256;
@@ -45,7 +46,7 @@ pub struct ChunkStates<'a> {
     budget: usize,
     used: usize,
     cache: Option<TokenCache>,
-    /// Hash of each shard's id.
+    /// What the cache calls each shard: [`chunks_key`].
     shards: Vec<u64>,
     states: HashMap<ChunkKey, Arc<Vec<u8>>>,
     order: VecDeque<ChunkKey>,
@@ -63,7 +64,7 @@ impl<'a> ChunkStates<'a> {
             budget,
             used: 0,
             cache: None,
-            shards: snapshot.manifest.shards.iter().map(|s| checksum(s.id.as_bytes())).collect(),
+            shards: Vec::new(),
             states: HashMap::new(),
             order: VecDeque::new(),
             tokens: HashMap::new(),
@@ -74,14 +75,16 @@ impl<'a> ChunkStates<'a> {
     /// Keeps states in the cache in `dir` as well, with `bits` bits a dimension. A new cache trains its codec on a sample of states
     /// (sixteen a centroid), drawn from all chunks.
     pub fn attach(&mut self, dir: &Path, bits: u32) -> Result<()> {
-        let rule = self.late.query_rule(0, false);
-        let mut documents = self.late.settings(&rule);
-        if let Some(settings) = documents.as_object_mut() {
-            for of_queries in ["query_maxlen", "count_masks", "encoder"] {
-                settings.remove(of_queries);
-            }
-        }
-        let key = CacheKey { encoder_sha256: self.late.spec().sha256.clone(), documents, bits };
+        let key = cache_key(self.late, bits);
+        self.shards = self
+            .snapshot
+            .shards
+            .iter()
+            .map(|shard| match shard.semantic.as_ref().and_then(|s| s.meta.as_ref()) {
+                Some(meta) => chunks_key(&shard.dir, &meta.encoder, &meta.chunking),
+                None => Ok(0),
+            })
+            .collect::<Result<_>>()?;
         self.cache = match TokenCache::open(dir, &key)? {
             Some(cache) => Some(cache),
             None => Some(TokenCache::create(dir, &key, self.train(bits)?)?),
@@ -102,7 +105,7 @@ impl<'a> ChunkStates<'a> {
             .collect();
         let each = self.snapshot.manifest.chunking.as_ref().map_or(100, |c| c.tokens as usize);
         let n = all.len() * each;
-        let wanted = (SAMPLE * centroids_for(n).min(MAX_CENTROIDS)).div_ceil(each.max(1)).min(all.len());
+        let wanted = sample_chunks(n, each).min(all.len());
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(42);
         let mut chosen = rand::seq::index::sample(&mut random, all.len(), wanted).into_vec();
         chosen.sort_unstable();
@@ -161,22 +164,9 @@ impl<'a> ChunkStates<'a> {
     /// States of chunks by the encoder, one vector a chunk.
     fn encode(&mut self, keys: &[ChunkKey]) -> Result<Vec<Vec<f32>>> {
         let (snapshot, late) = (self.snapshot, self.late);
-        let ids: Vec<Vec<u32>> =
-            keys.par_iter().map(|&key| Ok(late.tokenize(&chunk_text(snapshot, key)?)?.ids)).collect::<Result<_>>()?;
-        let mut windows: Vec<&[u32]> = Vec::new();
-        let mut owner = Vec::new();
-        for (i, ids) in ids.iter().enumerate() {
-            // A chunk cut out of its document may tokenise a little longer than it was.
-            for window in ids.chunks(late.document_window().max(1)) {
-                windows.push(window);
-                owner.push(i);
-            }
-        }
-        let all = late.documents(&windows)?.states;
-        let mut made: Vec<Vec<f32>> = vec![Vec::new(); keys.len()];
-        for (w, &i) in owner.iter().enumerate() {
-            made[i].extend_from_slice(all.view(w).data);
-        }
+        let texts: Vec<String> = keys.par_iter().map(|&key| chunk_text(snapshot, key)).collect::<Result<_>>()?;
+        let ids: Vec<Vec<u32>> = texts.par_iter().map(|text| Ok(late.tokenize(text)?.ids)).collect::<Result<_>>()?;
+        let made = encode(late, &ids.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         self.encoded += keys.len() as u64;
         Ok(made)
     }
@@ -279,6 +269,41 @@ impl<'a> ChunkStates<'a> {
         }
         Ok(out)
     }
+}
+
+/// What decides the states in a cache of this encoder's.
+pub(super) fn cache_key(late: &dyn LateEncoder, bits: u32) -> CacheKey {
+    let mut documents = late.settings(&late.query_rule(0, false));
+    if let Some(settings) = documents.as_object_mut() {
+        for of_queries in ["query_maxlen", "count_masks", "encoder"] {
+            settings.remove(of_queries);
+        }
+    }
+    CacheKey { encoder_sha256: late.spec().sha256.clone(), documents, bits }
+}
+
+/// Chunks of `each` tokens that a codec for `n` states is trained on.
+pub(super) fn sample_chunks(n: usize, each: usize) -> usize {
+    (SAMPLE * centroids_for(n).min(MAX_CENTROIDS)).div_ceil(each.max(1))
+}
+
+/// States of chunks, given as the late encoder's tokens of their text alone.
+pub(super) fn encode(late: &dyn LateEncoder, chunks: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
+    let mut windows: Vec<&[u32]> = Vec::new();
+    let mut owner = Vec::new();
+    for (i, ids) in chunks.iter().enumerate() {
+        // A chunk cut out of its document may tokenise a little longer than it was.
+        for window in ids.chunks(late.document_window().max(1)) {
+            windows.push(window);
+            owner.push(i);
+        }
+    }
+    let all = late.documents(&windows)?.states;
+    let mut made: Vec<Vec<f32>> = vec![Vec::new(); chunks.len()];
+    for (w, &i) in owner.iter().enumerate() {
+        made[i].extend_from_slice(all.view(w).data);
+    }
+    Ok(made)
 }
 
 /// The original text of a chunk.

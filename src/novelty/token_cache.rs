@@ -2,10 +2,10 @@
 //!
 //! A directory with three files. `codec.bin`: magic `PRIORTKC`, xxh3-64 of the rest, length of a JSON description (u32), the
 //! description ([`CacheKey`]), the codec ([`ResidualCodec::to_bytes`]). `states.bin`: codes, chunk after chunk. `states.idx`: 32 bytes a
-//! chunk: xxh3-64 of the shard's id, row (u32), bytes (u32), offset in `states.bin` (u64), xxh3-64 of the codes.
+//! chunk: what tells the shard's chunks from others ([`chunks_key`](crate::shard::semantic::chunks_key), u64), row (u32), bytes (u32), offset in `states.bin` (u64), xxh3-64 of the codes.
 //!
-//! It is a cache: nothing in it is needed, and what a crash tore is found by its checksum and made again. Shards never change, so an
-//! entry is valid as long as its shard exists. One process writes at a time (a lock on `states.idx`); a second one reads.
+//! It is a cache: nothing in it is needed, and what a crash tore is found by its checksum and made again. The key follows from the
+//! documents and how they were cut, so an entry is valid in whatever index they are. One process writes at a time (a lock on `states.idx`); a second one reads.
 //!
 //! Cost: [`ResidualCodec::width`] bytes a token on disk, 48 bytes a chunk in memory, one read a chunk.
 
@@ -169,6 +169,16 @@ impl TokenCache {
 
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// Whether a chunk is in it.
+    pub fn contains(&self, shard: u64, row: u32) -> bool {
+        self.places.contains_key(&(shard, row))
+    }
+
+    /// Whether another process writes, so that nothing can be added.
+    pub fn is_read_only(&self) -> bool {
+        self.index.is_none()
     }
 
     /// Codes of a chunk; `None` if it is not there or damaged.

@@ -11,14 +11,15 @@ use std::path::Path;
 
 use crate::ann::flat::{FlatIndex, FlatWriter};
 use crate::ann::{Indexed, Source, VectorIndex, VectorSettings};
-use crate::embed::chunk::{ChunkRule, Unit};
-use crate::embed::{Encoder, EncoderSpec};
+use crate::embed::chunk::{Chunk, ChunkRule, Unit};
+use crate::embed::{Encoder, EncoderSpec, EncoderTokens, TokenStates};
 use crate::error::{Error, Result};
 use crate::format::{Array, Kind, Section, checksum};
 use crate::store::Store;
 use crate::tokenize::Tokenizer;
 
 use super::Documents;
+use super::documents::DOCUMENTS_BIN;
 use super::journal::{JOURNAL, Journal};
 
 /// The chunk table.
@@ -83,6 +84,38 @@ pub struct Embedding {
     pub indexing: bool,
 }
 
+/// What embeds a shard's documents.
+pub struct Embedder<'a> {
+    pub encoder: &'a dyn Encoder,
+    /// How documents are cut.
+    pub rule: &'a ChunkRule,
+    /// The vector index to build.
+    pub settings: &'a VectorSettings,
+    /// Who keeps the chunks' token states, if somebody does.
+    pub states: Option<&'a mut dyn KeepStates>,
+}
+
+impl<'a> Embedder<'a> {
+    /// One that keeps no token states.
+    pub fn new(encoder: &'a dyn Encoder, rule: &'a ChunkRule, settings: &'a VectorSettings) -> Embedder<'a> {
+        Embedder { encoder, rule, settings, states: None }
+    }
+}
+
+/// Takes the token states that the encoder's pass over chunks gives besides their embeddings.
+pub trait KeepStates {
+    /// `first` is the row of the first chunk; `texts`, `windows` (its encoder tokens) and `states` have an entry a chunk.
+    fn keep(&mut self, first: u32, texts: &[String], windows: &[&[u32]], states: &TokenStates) -> Result<()>;
+}
+
+/// A number for the chunks of a shard: the same wherever the same documents are cut the same way, whatever the shard is called.
+pub fn chunks_key(dir: &Path, encoder: &EncoderSpec, rule: &ChunkRule) -> Result<u64> {
+    let documents = Section::open(dir.join(DOCUMENTS_BIN), Kind::DOCUMENTS)?.header().digest();
+    let decides =
+        serde_json::to_vec(&(documents, &encoder.sha256, rule)).map_err(|e| Error::invalid(format!("chunks: {e}")))?;
+    Ok(checksum(&decides))
+}
+
 /// Whether a shard directory has complete embeddings.
 pub fn is_complete(dir: &Path) -> bool {
     dir.join(CHUNKS_BIN).exists() && !dir.join(JOURNAL).exists()
@@ -97,11 +130,10 @@ pub fn write(
     store: &dyn Store,
     dir: &Path,
     tokenizer: &Tokenizer,
-    encoder: &dyn Encoder,
-    rule: &ChunkRule,
-    settings: &VectorSettings,
+    embedder: Embedder<'_>,
     progress: &mut dyn FnMut(Embedding),
 ) -> Result<u64> {
+    let Embedder { encoder, rule, settings, mut states } = embedder;
     settings.check()?;
     let documents = Documents::open(dir)?;
     let dim = encoder.spec().dim;
@@ -111,32 +143,38 @@ pub fn write(
     store.sync_dir(dir)?;
     let resumed = journal.rows();
     let mut chunks: Vec<ChunkRef> = Vec::new();
-    let mut windows: Vec<Vec<u32>> = Vec::new();
+    let (mut windows, mut texts) = (Vec::<Vec<u32>>::new(), Vec::<String>::new());
     let mut bytes = 0;
-    let mut flush = |windows: &mut Vec<Vec<u32>>| -> Result<()> {
+    let keeps = states.is_some();
+    let mut flush = |windows: &mut Vec<Vec<u32>>, texts: &mut Vec<String>| -> Result<()> {
         let slices: Vec<&[u32]> = windows.iter().map(|w| w.as_slice()).collect();
-        journal.append(&encoder.embed_ids(&slices)?)?;
+        let embedded = match &mut states {
+            Some(keeper) => {
+                let (embedded, states) = encoder.embed_with_states(&slices)?;
+                keeper.keep(journal.rows() as u32, texts, &slices, &states)?;
+                embedded
+            }
+            None => encoder.embed_ids(&slices)?,
+        };
+        journal.append(&embedded)?;
         windows.clear();
+        texts.clear();
         Ok(())
     };
     for document in 0..documents.len() as u32 {
         let text = documents.text(document)?;
-        let tokens = encoder.tokenize(&text)?;
-        let cut = match rule.unit {
-            Unit::Encoder => rule.cut(&tokens, encoder.max_window()),
-            Unit::Index => {
-                let starts: Vec<u32> = tokenizer.spans(&text)?.iter().map(|span| span.start).collect();
-                rule.cut_by(&starts, &tokens, encoder.max_window())
-            }
-        };
+        let (tokens, cut) = cut(tokenizer, encoder, rule, &text)?;
         for chunk in cut {
             chunks.push(ChunkRef { document, start_byte: chunk.start_byte, end_byte: chunk.end_byte });
             if chunks.len() as u64 <= resumed {
                 continue;
             }
             windows.push(tokens.ids[chunk.tokens.clone()].to_vec());
+            if keeps {
+                texts.push(text[chunk.start_byte as usize..chunk.end_byte as usize].to_string());
+            }
             if windows.len() == BATCH {
-                flush(&mut windows)?;
+                flush(&mut windows, &mut texts)?;
                 let bytes = bytes + chunk.end_byte as u64;
                 progress(Embedding { bytes, chunks: chunks.len() as u64, resumed, indexing: false });
             }
@@ -144,7 +182,7 @@ pub fn write(
         bytes += text.len() as u64;
     }
     if !windows.is_empty() {
-        flush(&mut windows)?;
+        flush(&mut windows, &mut texts)?;
     }
     let done = Embedding { bytes, chunks: chunks.len() as u64, resumed, indexing: true };
     progress(done);
@@ -157,6 +195,24 @@ pub fn write(
     store.remove(&dir.join(JOURNAL))?;
     store.sync_dir(dir)?;
     Ok(chunks.len() as u64)
+}
+
+/// The encoder's tokens of a text and its chunks.
+pub(crate) fn cut(
+    tokenizer: &Tokenizer,
+    encoder: &dyn Encoder,
+    rule: &ChunkRule,
+    text: &str,
+) -> Result<(EncoderTokens, Vec<Chunk>)> {
+    let tokens = encoder.tokenize(text)?;
+    let chunks = match rule.unit {
+        Unit::Encoder => rule.cut(&tokens, encoder.max_window()),
+        Unit::Index => {
+            let starts: Vec<u32> = tokenizer.spans(text)?.iter().map(|span| span.start).collect();
+            rule.cut_by(&starts, &tokens, encoder.max_window())
+        }
+    };
+    Ok((tokens, chunks))
 }
 
 /// Builds the vector index over the finished vectors and writes the chunk table and the description, all synced.

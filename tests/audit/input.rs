@@ -15,18 +15,23 @@ fn bad_input_is_told_and_nothing_is_lost() {
         json!({"id": "empty", "text": "", "model": "m", "domain": "a"}),
         json!({"id": "tiny", "text": "So it is.", "model": "m", "domain": "a"}),
         json!({"id": "runes", "text": "ᚠᛇᚻ ᛒᛦᚦ ᚠᚱᚩᚠᚢᚱ ᚠᛁᚱᚪ ᚷᛖᚻᚹᛦᛚᚳᚢᛗ ᛋᚳᛖᚪᛚ ᚦᛖᚪᚻ ᛗᚪᚾᚾᚪ ᚷᛖᚻᚹᛦᛚᚳ ᛗᛁᚳᛚᚢᚾ ᚻᛦᛏ", "model": "m", "domain": "a"}),
+        json!({"id": "german", "text": "Als Gregor Samsa eines Morgens aus unruhigen Träumen erwachte, fand er sich in seinem Bett zu einem ungeheueren Ungeziefer verwandelt, und er lag auf seinem panzerartig harten Rücken.", "model": "m", "domain": "a"}),
         json!({"id": "alone", "text": TEXTS[0], "model": "single", "domain": "a"}),
     ];
     write(&place, "outputs.jsonl", &rows);
     let run = place.output(&audit("report", &[]));
     assert_eq!(run.code, Some(0), "{}", run.err);
     assert!(run.err.contains("are needed for a p-value of 0.01"), "{}", run.err);
-    assert!(run.err.contains("3 texts are too short or hardly known to the encoder"), "{}", run.err);
+    assert!(run.err.contains("4 texts are too short or hardly known to the encoder"), "{}", run.err);
     let rows = table(&place.path().join("report/texts.parquet"));
-    assert_eq!(rows.len(), 4, "every text has its row");
-    for (row, told) in
-        rows.iter().zip(["the text is empty", "too few to judge", "unknown to the encoder", "warnings: null"])
-    {
+    assert_eq!(rows.len(), 5, "every text has its row");
+    for (row, told) in rows.iter().zip([
+        "the text is empty",
+        "too few to judge",
+        "unknown to the encoder",
+        "cuts a word into",
+        "warnings: null",
+    ]) {
         assert!(row.contains(told), "{row}");
     }
     let found: Value = serde_json::from_str(&run.out).unwrap();

@@ -177,3 +177,55 @@ fn a_second_run_encodes_nothing_again() {
     let mixed = place.output(&[&mixed[..], &SCORE].concat());
     assert!(mixed.code == Some(2) && mixed.err.contains("token states kept as"), "{}", mixed.err);
 }
+
+#[test]
+fn states_kept_by_the_build_are_those_an_audit_would_make() {
+    let Some(place) = Place::new() else { return };
+    human(&place);
+    write(&place, "outputs.jsonl", &outputs(8));
+    // Long words, so that chunks of seven tokens begin and end inside them.
+    place.write("long.jsonl", "long", &["Electroencephalographically speaking, antidisestablishmentarianism is otorhinolaryngological pneumonoultramicroscopy."]);
+    let paths = ["corpus.jsonl", "long.jsonl"];
+    let build =
+        ["build", "--index", "ix", "--encoder", common::embedded::MODEL, "--chunk-tokens", "7", "--format", "json"];
+    fs::remove_dir_all(place.path().join("ix")).unwrap();
+    place.run(&[&build[..], &["--token-states", "4"], &paths].concat());
+    let kept = place.run(&audit("kept", &[]));
+    assert_eq!(kept["chunks_encoded"], 0);
+    // Without the states, but with the codec they were kept in, the audit makes them itself.
+    let cache = fs::read_dir(place.path().join("ix/token-cache")).unwrap().next().unwrap().unwrap().path();
+    let size = fs::metadata(cache.join("states.bin")).unwrap().len();
+    fs::write(cache.join("states.idx"), "").unwrap();
+    let made = place.run(&audit("made", &[]));
+    assert!(made["chunks_encoded"].as_u64().unwrap() > 20, "{made}");
+    assert_eq!(fs::metadata(cache.join("states.bin")).unwrap().len(), size);
+    assert_eq!(made["groups"], kept["groups"]);
+    let table = |name: &str| fs::read(place.path().join(name).join("texts.parquet")).unwrap();
+    assert!(table("kept") == table("made"));
+    // Added documents are kept as well, in the codec that is there; another index has the same names for the same chunks.
+    place.write(
+        "more.jsonl",
+        "more",
+        &["The lighthouse keeper counted ninety-nine cormorants between the pier and the reef."],
+    );
+    place.run(&["add", "--index", "ix", "--token-states", "4", "--format", "json", "more.jsonl"]);
+    assert_eq!(place.run(&audit("more", &[]))["chunks_encoded"], 0);
+    fs::rename(place.path().join("ix/token-cache"), place.path().join("cache")).unwrap();
+    fs::remove_dir_all(place.path().join("ix")).unwrap();
+    place.run(&[&build[..], &paths].concat());
+    let cache = place.path().join("cache").join(cache.file_name().unwrap());
+    let elsewhere = place.run(&audit("elsewhere", &["--token-cache", &cache.display().to_string()]));
+    assert_eq!((&elsewhere["chunks_encoded"], &elsewhere["groups"]), (&0.into(), &kept["groups"]));
+
+    let refused = |arguments: &[&str], what: &str| {
+        let run = place.output(arguments);
+        assert!(run.code == Some(2) && run.err.contains(what), "{}", run.err);
+    };
+    refused(&["build", "--index", "no", "--token-states", "4", "corpus.jsonl"], "no encoder makes any");
+    refused(
+        &[&build[..2], &["no"], &build[3..], &["--token-states", "4", "--chunk-unit", "index", "corpus.jsonl"]]
+            .concat(),
+        "chunks of encoder tokens only",
+    );
+    assert!(!place.path().join("no").exists());
+}

@@ -88,8 +88,8 @@ pub fn index() -> &'static Path {
             let settings = priorart::ann::VectorSettings { kind: priorart::ann::Kind::Hnsw, ..Default::default() };
             let rule =
                 priorart::embed::chunk::ChunkRule { window: 4, stride: 4, unit: priorart::embed::chunk::Unit::Encoder };
-            semantic::write(&**dir.store(), &shard, &tokenizer, encoder, &rule, &settings, &mut |_| ())
-                .expect("embeddings");
+            let embedder = semantic::Embedder::new(encoder, &rule, &settings);
+            semantic::write(&**dir.store(), &shard, &tokenizer, embedder, &mut |_| ()).expect("embeddings");
         }
         publish(&dir, &tokenizer, &files, &options, |_| ()).expect("a generation");
         let snapshot = Snapshot::open(&home).expect("a snapshot");

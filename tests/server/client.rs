@@ -46,7 +46,8 @@ pub fn build_with(path: &Path, file: &str, documents: &[(&str, &str)], encoder: 
         let rule = ChunkRule { window: 6, stride: 6, unit: Unit::Encoder };
         for shard in builder::task_shards(&dir, &tokenizer, &files, &options).unwrap() {
             let settings = VectorSettings::default();
-            semantic::write(&**dir.store(), &shard, &tokenizer, encoder, &rule, &settings, &mut |_| ()).unwrap();
+            let embedder = semantic::Embedder::new(encoder, &rule, &settings);
+            semantic::write(&**dir.store(), &shard, &tokenizer, embedder, &mut |_| ()).unwrap();
         }
     }
     builder::publish(&dir, &tokenizer, &files, &options, |_| {}).unwrap();

@@ -1,0 +1,100 @@
+//! Whether an encoder knows the language of a text.
+//!
+//! Two signs. Tokens that it does not know at all, by their share; and words cut into many pieces: a vocabulary spells what it was
+//! not made for. Measured with the vocabulary of `all-minilm-l6-v2`, letters-only pieces a word: English prose 1.06 to 1.2 (of a
+//! thousand passages of 1,200 characters 99 % below 1.55), French 1.6, Spanish and Italian 1.7, Latin 2.2, German 2.3, Russian 5.7. A
+//! vocabulary of many languages needs more for each of them, so a text is compared with the corpus, whose language the encoder was chosen for.
+
+use rand::SeedableRng;
+
+use super::states::{ChunkKey, chunk_text};
+use crate::embed::{Encoder, EncoderTokens};
+use crate::error::Result;
+use crate::index::Snapshot;
+
+/// Share of unknown tokens from which the encoder cannot be trusted to know the language.
+pub const UNKNOWN: f64 = 0.05;
+/// How many times the corpus's pieces a word has in a language that is not the corpus's.
+const FOREIGN: f64 = 1.35;
+/// Words below which nothing is said.
+const WORDS: usize = 20;
+/// Chunks the corpus's figure is taken from.
+const SAMPLE: usize = 256;
+
+/// What is known of the encoder's vocabulary and the corpus.
+pub(super) struct Language {
+    unknown: Option<u32>,
+    /// Pieces a word of the corpus has; 0 where it has no words.
+    corpus: f64,
+}
+
+impl Language {
+    /// Cost: tokenising 256 chunks.
+    pub fn of(snapshot: &Snapshot, encoder: &dyn Encoder) -> Result<Language> {
+        let sizes: Vec<usize> = snapshot.shards.iter().map(|s| s.semantic.as_ref().map_or(0, |s| s.len())).collect();
+        let all: usize = sizes.iter().sum();
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(42);
+        let (mut pieces, mut words) = (0, 0);
+        for mut at in rand::seq::index::sample(&mut random, all, SAMPLE.min(all)) {
+            let mut shard = 0;
+            while at >= sizes[shard] {
+                at -= sizes[shard];
+                shard += 1;
+            }
+            let text = chunk_text(snapshot, ChunkKey { shard: shard as u32, row: at as u32 })?;
+            let counts = count(&text, &encoder.tokenize(&text)?);
+            (pieces, words) = (pieces + counts.0, words + counts.1);
+        }
+        Ok(Language { unknown: unknown_token(encoder)?, corpus: pieces as f64 / words.max(1) as f64 })
+    }
+
+    /// Share of a text's tokens that the encoder does not know.
+    pub fn unknown_share(&self, tokens: &EncoderTokens) -> f64 {
+        let unknown = tokens.ids.iter().filter(|&&id| Some(id) == self.unknown).count();
+        unknown as f64 / tokens.ids.len().max(1) as f64
+    }
+
+    /// What to tell about a text, if anything.
+    pub fn warning(&self, text: &str, tokens: &EncoderTokens) -> Option<String> {
+        let share = self.unknown_share(tokens);
+        if share > UNKNOWN {
+            return Some(format!(
+                "{:.0} % of the tokens are unknown to the encoder: it may not know this language, and what it does not know looks novel or alike",
+                100.0 * share
+            ));
+        }
+        let (pieces, words) = count(text, tokens);
+        let own = pieces as f64 / words.max(1) as f64;
+        (words >= WORDS && self.corpus > 0.0 && own > FOREIGN * self.corpus).then(|| {
+            format!(
+                "the encoder cuts a word into {own:.1} pieces on average, {:.1} in the corpus: it may not know this language, and scores of what it spells out mean little",
+                self.corpus
+            )
+        })
+    }
+}
+
+/// Pieces that are all letters, and words: runs of letters.
+fn count(text: &str, tokens: &EncoderTokens) -> (usize, usize) {
+    let letters = |s: &str| !s.is_empty() && s.chars().all(char::is_alphabetic);
+    let pieces = tokens
+        .spans
+        .iter()
+        .filter(|s| text.get(s.start as usize..s.end as usize).is_some_and(|piece| letters(piece.trim())))
+        .count();
+    (pieces, text.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty()).count())
+}
+
+/// The id the encoder gives to what it does not know, if it has one: three characters of rare scripts that share one id.
+fn unknown_token(encoder: &dyn Encoder) -> Result<Option<u32>> {
+    let mut found = None;
+    for rare in ["𪚥", "𐎀", "ꙮ"] {
+        let ids = encoder.tokenize(rare)?.ids;
+        match (ids.as_slice(), found) {
+            ([id], None) => found = Some(*id),
+            ([id], Some(before)) if *id == before => {}
+            _ => return Ok(None),
+        }
+    }
+    Ok(found)
+}
