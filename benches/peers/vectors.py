@@ -21,8 +21,8 @@ DIR where it is given.
 """
 import argparse, json, math, os, platform, subprocess, sys, time
 
-EFS = [10, 16, 24, 40, 64, 100, 160, 300]
-PROBES = [1, 2, 4, 8, 16, 32, 64, 128]
+EFS = [10, 16, 24, 40, 64, 100, 160, 300, 500, 800]
+PROBES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 K = 10
 
 
