@@ -114,7 +114,10 @@ impl Error {
                 std::io::ErrorKind::ReadOnlyFilesystem => Some("the file system is mounted read-only; mount it for writing".into()),
                 _ => None,
             },
-            Error::Model { .. } => None,
+            Error::Model { .. } => Some(
+                "name a directory with config.json, tokenizer.json and model.safetensors, or fetch a model (again): `index-tools fetch NAME`"
+                    .into(),
+            ),
         }
     }
 }

@@ -323,7 +323,8 @@ fn a_failed_operation_loses_nothing() {
                     failed = Some(e.to_string());
                     // There is room again. What had been published before the failure is not done twice.
                     if found == acknowledged {
-                        acknowledged = world.step(step, &shared, &root).unwrap();
+                        let again = world.step(step, &shared, &root);
+                        acknowledged = again.unwrap_or_else(|e| panic!("{fail:?} failed, then the same command: {e}"));
                     }
                 }
             }

@@ -104,3 +104,39 @@ fn a_distilled_table_still_ranks_pairs() {
     println!("static table: the original is among the first 10 of 1319 for {share:.3} of 300 rephrased problems");
     assert!(share >= 0.9, "{share}");
 }
+
+#[test]
+fn a_fetched_model_that_has_changed_is_refused() {
+    let dir = tempfile::tempdir().expect("directory");
+    tiny(dir.path());
+    let file = |path: &str| {
+        let (sha256, bytes) = priorart::catalog::sha256_of_file(&dir.path().join(path)).expect("digest");
+        json!({"path": path, "bytes": bytes, "sha256": sha256, "pinned": true})
+    };
+    let files = json!([file("model.safetensors"), file("config.json"), {"path": "NOTICE", "bytes": 1, "sha256": "0", "pinned": false}]);
+    let receipt = json!({"name": "tiny", "origin": "wheel", "revision": null, "files": files});
+    std::fs::write(dir.path().join(".receipt.json"), receipt.to_string()).expect("write");
+    let opened = || open(dir.path(), &OpenOptions::default()).map(|e| e.spec().dim);
+    assert_eq!(opened().expect("as it was fetched"), 2);
+    for name in ["model.safetensors", "config.json"] {
+        let path = dir.path().join(name);
+        let whole = std::fs::read(&path).expect("read");
+        let mut changed = whole.clone();
+        // The last number of the table; a space for the line's end.
+        let at = changed.len() - 1;
+        if name == "config.json" {
+            changed.push(b' ')
+        } else {
+            changed[at] ^= 1
+        }
+        std::fs::write(&path, changed).expect("write");
+        let error = opened().expect_err("changed");
+        assert!(
+            error.to_string().contains(name) && error.to_string().contains("changed since it was fetched"),
+            "{error}"
+        );
+        assert!(error.hint().is_some_and(|hint| hint.contains("index-tools fetch")));
+        std::fs::write(&path, whole).expect("write");
+    }
+    assert!(opened().is_ok());
+}

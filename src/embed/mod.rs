@@ -21,6 +21,7 @@ mod weights;
 
 use std::path::Path;
 
+use crate::catalog::{Receipt, sha256_of_file};
 use crate::error::{Error, Result};
 
 pub use bert::BertEncoder;
@@ -72,6 +73,12 @@ pub enum Role {
 /// [`StaticEncoder`] for token tables, [`CandleEncoder`] for the others and, where there is a GPU and a build that can use it, for all networks.
 pub fn open(dir: &Path, options: &OpenOptions) -> Result<Box<dyn Encoder>> {
     tracing::info!(model = %dir.display(), "opening an encoder");
+    let encoder = open_any(dir, options)?;
+    held_to_receipt(dir, &encoder.spec().sha256)?;
+    Ok(encoder)
+}
+
+fn open_any(dir: &Path, options: &OpenOptions) -> Result<Box<dyn Encoder>> {
     if static_table::declared(dir)? {
         return Ok(Box::new(StaticEncoder::open(dir, options)?));
     }
@@ -80,6 +87,27 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<Box<dyn Encoder>> {
         return Ok(Box::new(BertEncoder::open_with(dir, options)?));
     }
     Ok(Box::new(CandleEncoder::open_with(dir, options)?))
+}
+
+/// Refuses a fetched model whose files are not what was fetched: its embeddings would be others under the same name. `weights` is the
+/// sha256 of its weights, which is known already.
+fn held_to_receipt(dir: &Path, weights: &str) -> Result<()> {
+    for file in Receipt::read(dir).iter().flat_map(|receipt| &receipt.files) {
+        let path = dir.join(&file.path);
+        let found = match file.path.as_str() {
+            model_files::WEIGHTS => weights.to_string(),
+            _ if path.exists() => sha256_of_file(&path)?.0,
+            _ => continue,
+        };
+        if found != file.sha256 {
+            let what = format!(
+                "damaged or changed since it was fetched: its sha256 is {found:.12}…, that of the file fetched {:.12}…",
+                file.sha256
+            );
+            return Err(Error::Model { path, what });
+        }
+    }
+    Ok(())
 }
 
 /// A text encoder. Implementations are thread-safe and use the rayon pool they are called in.

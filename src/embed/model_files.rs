@@ -14,6 +14,9 @@ use super::weights::Weights;
 use super::{EncoderSpec, Role};
 use crate::error::{Error, Result};
 
+/// File of a model's weights.
+pub const WEIGHTS: &str = "model.safetensors";
+
 /// How token states become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
@@ -145,7 +148,7 @@ pub fn position_offset(config: &Value, model_type: &str) -> usize {
 }
 
 fn open_weights(dir: &Path) -> Result<Weights> {
-    let path = dir.join("model.safetensors");
+    let path = dir.join(WEIGHTS);
     if !path.exists() {
         let has_pickle = dir.join("pytorch_model.bin").exists();
         return Err(Error::Model {

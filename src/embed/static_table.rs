@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
 
-use super::model_files::{OpenOptions, optional_json, required_json};
+use super::model_files::{OpenOptions, WEIGHTS, optional_json, required_json};
 use super::rowwise::l2_normalize;
 use super::tokens::WindowTokenizer;
 use super::weights::{Floats, Weights};
@@ -42,7 +42,7 @@ pub struct StaticEncoder {
 impl StaticEncoder {
     /// Whether a directory's weights are a table rather than a network.
     pub fn is_static(dir: &Path) -> bool {
-        Weights::open(&dir.join("model.safetensors")).is_ok_and(|w| w.contains("embeddings"))
+        Weights::open(&dir.join(WEIGHTS)).is_ok_and(|w| w.contains("embeddings"))
     }
 
     /// Opens a model2vec directory.
@@ -50,7 +50,7 @@ impl StaticEncoder {
     /// # Errors
     /// [`Error::Model`] when the table is missing or shorter than the vocabulary.
     pub fn open(dir: &Path, options: &OpenOptions) -> Result<StaticEncoder> {
-        let weights_file = Weights::open(&dir.join("model.safetensors"))?;
+        let weights_file = Weights::open(&dir.join(WEIGHTS))?;
         let unusable = |what: String| Error::Model { path: weights_file.path().to_path_buf(), what };
         let tokenizer = WindowTokenizer::open(&dir.join("tokenizer.json"))?;
         let &[rows, dim] = weights_file.shape("embeddings").unwrap_or_default() else {
@@ -102,7 +102,7 @@ impl StaticEncoder {
     /// As [`super::BertEncoder::open`]; counts of another length than the vocabulary; `out` cannot be written.
     pub fn distil(model: &Path, out: &Path, counts: Option<&[u64]>) -> Result<()> {
         let config = required_json(&model.join("config.json"))?;
-        let weights = Weights::open(&model.join("model.safetensors"))?;
+        let weights = Weights::open(&model.join(WEIGHTS))?;
         let name = ["", "bert.", "roberta.", "distilbert.", "model."]
             .map(|prefix| format!("{prefix}embeddings.word_embeddings.weight"))
             .into_iter()
@@ -143,7 +143,7 @@ impl StaticEncoder {
         let tokenizer = model.join("tokenizer.json");
         write("tokenizer.json", &std::fs::read(&tokenizer).map_err(Error::io(&tokenizer, "read"))?)?;
         write("config.json", settings.to_string().as_bytes())?;
-        write("model.safetensors", &file)
+        write(WEIGHTS, &file)
     }
 
     /// Adds token `id`'s weighted row to `sum`; unknown tokens and ids outside the table add nothing.

@@ -73,6 +73,8 @@ struct State {
     locks: BTreeSet<PathBuf>,
     /// Whether everything is done on the real file system, too.
     real: bool,
+    /// Then: the directory that is the model's; what lies outside is others'.
+    base: PathBuf,
     watcher: Option<Watcher>,
 }
 
@@ -90,6 +92,7 @@ impl Default for State {
             crashed: false,
             locks: BTreeSet::new(),
             real: false,
+            base: PathBuf::new(),
             watcher: None,
         }
     }
@@ -208,7 +211,7 @@ impl State {
     /// Takes over what others have made in a real directory; `deep`: and in those under it.
     fn adopt(&mut self, path: &Path, deep: bool) -> IoResult<()> {
         let Ok(dir) = self.find(path) else { return Ok(()) };
-        if !self.real || self.names(dir).is_err() {
+        if !self.real || !path.starts_with(&self.base) || self.names(dir).is_err() {
             return Ok(());
         }
         let mut seen = BTreeSet::new();
@@ -299,6 +302,7 @@ impl FaultStore {
                 at = node;
             }
             state.real = true;
+            state.base = root.to_path_buf();
         }
         store
     }
