@@ -102,7 +102,7 @@ impl Error {
             Error::Damaged { .. } => Some(
                 "the file is truncated, damaged or not of the kind its name says; make or copy it again (`gzip -t` or `zstd -t` checks it)".into(),
             ),
-            Error::Record { .. } => Some("fix the record, or pass --skip-bad N to tolerate up to N bad records".into()),
+            Error::Record { .. } => Some("fix the record; where documents are read, --skip-bad N tolerates up to N bad records".into()),
             Error::TokenizerMismatch { .. } => Some("query with the index's own tokenizer, or rebuild the index".into()),
             Error::EncoderMismatch { .. } => Some("query with the encoder the index was built with, or rebuild its vectors".into()),
             Error::Busy { .. } => Some("wait for the other process to finish, or stop it; a lock left by a dead process is released by the operating system".into()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::{command, fail, run, succeed};
 
-const FIX: &str = "fix the record, or pass --skip-bad N";
+const FIX: &str = "fix the record; where documents are read, --skip-bad N";
 
 /// A directory with one good corpus file, `good.jsonl`.
 fn place() -> tempfile::TempDir {

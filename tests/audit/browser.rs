@@ -3,13 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::common::browser::Browser;
-use crate::common::embedded::{Place, TEXTS};
-use crate::{audit, human, outputs, write};
+use crate::common::embedded::TEXTS;
+use crate::{audit, outputs, place, write};
 
 #[test]
 fn the_audits_page_is_legible_and_accessible() {
-    let (Some(browser), Some(place)) = (Browser::find(), Place::new()) else { return };
-    human(&place);
+    let (Some(browser), Some(place)) = (Browser::find(), place()) else { return };
     // Besides copies and texts of other matters: an edited copy, a name too long for a legend, markup, and a text without spaces.
     let mut rows = outputs(24);
     let more = [

@@ -4,13 +4,12 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::embedded::{Place, TEXTS};
-use crate::{SCORE, audit, human, outputs, table, write};
+use crate::common::embedded::TEXTS;
+use crate::{SCORE, audit, outputs, place, table, write};
 
 #[test]
 fn bad_input_is_told_and_nothing_is_lost() {
-    let Some(place) = Place::new() else { return };
-    human(&place);
+    let Some(place) = place() else { return };
     let rows = [
         json!({"id": "empty", "text": "", "model": "m", "domain": "a"}),
         json!({"id": "tiny", "text": "So it is.", "model": "m", "domain": "a"}),
@@ -91,8 +90,7 @@ fn bad_input_is_told_and_nothing_is_lost() {
 
 #[test]
 fn texts_that_cannot_be_judged_are_told_one_by_one() {
-    let Some(place) = Place::new() else { return };
-    human(&place);
+    let Some(place) = place() else { return };
     // Nothing to score, nothing to compare with, nothing long enough: each is refused before any work.
     fs::write(place.path().join("empty.jsonl"), "").unwrap();
     write(&place, "tiny.jsonl", &[json!({"id": "t", "text": "So it is."})]);

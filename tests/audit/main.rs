@@ -35,7 +35,9 @@ fn write(place: &Place, name: &str, rows: &[Value]) {
     fs::write(place.path().join(name), rows.iter().map(|r| format!("{r}\n")).collect::<String>()).unwrap();
 }
 
-fn human(place: &Place) {
+/// An index of the small corpus and `human.jsonl` beside it; `None` without a model.
+fn place() -> Option<Place> {
+    let place = Place::new()?;
     let rows: Vec<Value> = TEXTS
         .iter()
         .flat_map(|t| t.split(['.', ';', ',']))
@@ -43,7 +45,8 @@ fn human(place: &Place) {
         .enumerate()
         .map(|(i, t)| json!({"id": format!("h{i}"), "domain": (["a", "b"][i % 2]), "text": format!("It is said that {t} and that nobody minds")}))
         .collect();
-    write(place, "human.jsonl", &rows);
+    write(&place, "human.jsonl", &rows);
+    Some(place)
 }
 
 const SCORE: [&str; 8] = ["--windows", "8,15", "--probes", "2", "--candidates", "6", "--rerank", "4"];
@@ -56,8 +59,7 @@ fn audit<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn an_audit_tells_groups_apart_and_can_be_made_again() {
-    let Some(place) = Place::new() else { return };
-    human(&place);
+    let Some(place) = place() else { return };
     write(&place, "outputs.jsonl", &outputs(24));
     let found = place.run(&audit("report", &["--pair-by", "prompt", "--certify", "0.7"]));
     assert_eq!((&found["texts"], &found["resumed"]), (&24.into(), &0.into()));
@@ -128,8 +130,7 @@ fn table(path: &Path) -> Vec<String> {
 
 #[test]
 fn a_killed_audit_goes_on_where_it_was() {
-    let Some(place) = Place::new() else { return };
-    human(&place);
+    let Some(place) = place() else { return };
     write(&place, "outputs.jsonl", &outputs(140));
     let whole = place.run(&audit("whole", &[]));
     let scores = place.path().join("killed/scores.jsonl");
@@ -159,8 +160,7 @@ fn a_killed_audit_goes_on_where_it_was() {
 
 #[test]
 fn a_second_run_encodes_nothing_again() {
-    let Some(place) = Place::new() else { return };
-    human(&place);
+    let Some(place) = place() else { return };
     write(&place, "outputs.jsonl", &outputs(8));
     let first = place.run(&audit("one", &[]));
     let second = place.run(&audit("two", &[]));
@@ -180,8 +180,7 @@ fn a_second_run_encodes_nothing_again() {
 
 #[test]
 fn states_kept_by_the_build_are_those_an_audit_would_make() {
-    let Some(place) = Place::new() else { return };
-    human(&place);
+    let Some(place) = place() else { return };
     write(&place, "outputs.jsonl", &outputs(8));
     // Long words, so that chunks of seven tokens begin and end inside them.
     place.write("long.jsonl", "long", &["Electroencephalographically speaking, antidisestablishmentarianism is otorhinolaryngological pneumonoultramicroscopy."]);
