@@ -4,7 +4,10 @@
 //! [`Error::hint`] says what to do about it, where there is something to do. The command line prints
 //! the error, a blank line, then `hint: …`, all on standard error.
 
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// Result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -115,9 +118,31 @@ impl Error {
                 _ => None,
             },
             Error::Model { .. } => Some(
-                "name a directory with config.json, tokenizer.json and model.safetensors, or fetch a model (again): `index-tools fetch NAME`"
-                    .into(),
+                "name a model directory or a tokenizer.json that is whole, or fetch a model (again): `index-tools fetch NAME`".into(),
             ),
         }
     }
+}
+
+thread_local! {
+    /// Calls of [`contain`] this thread is in.
+    static CONTAINED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Calls a library that panics on bad input, for which that is no reason to end: `None` if it did. Nothing is printed about it; panics
+/// elsewhere are reported as before.
+pub(crate) fn contain<T>(call: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if CONTAINED.get() == 0 {
+                report(info);
+            }
+        }));
+    });
+    CONTAINED.set(CONTAINED.get() + 1);
+    let result = panic::catch_unwind(AssertUnwindSafe(call));
+    CONTAINED.set(CONTAINED.get() - 1);
+    result.ok()
 }

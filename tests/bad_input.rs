@@ -261,3 +261,25 @@ fn a_reader_that_stops_early_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
+
+#[test]
+fn a_library_that_panics_is_told_as_damage() {
+    let inputs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/regressions");
+    let mut contained = 0;
+    for (kind, name) in [("parquet", "a.parquet"), ("tokenizer_file", "tokenizer.json")] {
+        for entry in fs::read_dir(inputs.join(kind)).unwrap() {
+            let dir = place();
+            let input = dir.path().join(name);
+            fs::copy(entry.unwrap().path(), &input).unwrap();
+            let arguments = match kind {
+                "parquet" => vec!["build", "--index", "ix", name],
+                _ => vec!["build", "--index", "ix", "--tokenizer", name, "good.jsonl"],
+            };
+            let run = run(dir.path(), &arguments);
+            assert!(run.code.is_some_and(|code| code == 0 || code == 2), "{run:?}");
+            assert!(!run.err.contains("panicked"), "{}", run.err);
+            contained += usize::from(run.err.contains("contradicts itself"));
+        }
+    }
+    assert!(contained > 3, "{contained}");
+}

@@ -15,7 +15,7 @@ use ::parquet::schema::types::{ColumnDescPtr, SchemaDescriptor, Type};
 use serde_json::Value;
 
 use super::{CorpusReader, Document, ReadOptions, SourceFile, fields, parquet_value as value};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, contain};
 
 /// Rows decoded at a time: texts are large, and a batch of them is in memory.
 const BATCH_ROWS: usize = 64;
@@ -73,7 +73,7 @@ pub(super) fn open_file(file: &SourceFile) -> Result<SerializedFileReader<File>>
 
 /// Runs what reads a Parquet file. The library for it panics on some files whose structure contradicts itself; here that is damage.
 pub(crate) fn survive<T>(path: &std::path::Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|_| {
+    contain(read).unwrap_or_else(|| {
         let what = "not usable as Parquet: its structure contradicts itself".into();
         Err(Error::Damaged { path: path.to_path_buf(), offset: 0, what })
     })
@@ -81,8 +81,7 @@ pub(crate) fn survive<T>(path: &std::path::Path, read: impl FnOnce() -> Result<T
 
 /// The same within the library's own errors.
 fn unpanicked<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(ParquetError::General("its structure contradicts itself".into())))
+    contain(read).unwrap_or_else(|| Err(ParquetError::General("its structure contradicts itself".into())))
 }
 
 pub(super) fn damaged(file: &SourceFile, offset: u64, error: ParquetError) -> Error {

@@ -19,7 +19,7 @@ use tokenizers::utils::byte_level::char_to_byte;
 
 use super::align::Alignment;
 use super::{ByteSpan, IdTokenizer, begins_word_bytes, ceil_char_boundary, check_length, floor_char_boundary};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, contain};
 
 /// The mark SentencePiece writes for a blank.
 const BLANK_MARK: &str = "\u{2581}";
@@ -46,11 +46,11 @@ impl FileTokenizer {
         let bad = |what: String| Error::Model { path: path.to_path_buf(), what };
         let mut value: Value = serde_json::from_slice(json).map_err(|e| bad(format!("not JSON: {e}")))?;
         // The engine panics on some files that contradict themselves, such as merges shorter than their prefix.
-        let engine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let engine = contain(|| {
             tokenizers::canonicalize_value(&mut value).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
             tokenizers::from_json(&value.to_string()).map_err(|e| bad(format!("cannot build the tokenizer: {e}")))
-        }))
-        .unwrap_or_else(|_| Err(bad("cannot build the tokenizer: the file contradicts itself".into())))?;
+        })
+        .unwrap_or_else(|| Err(bad("cannot build the tokenizer: the file contradicts itself".into())))?;
         let byte_level = matches!(engine.get_model(), PipelineModel::BPE(bpe) if bpe.is_byte_level());
         let marked_blanks = !byte_level
             && ["normalizer", "pre_tokenizer", "decoder"].into_iter().any(|part| {
