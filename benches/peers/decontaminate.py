@@ -25,7 +25,7 @@ import venv
 
 import peer
 
-PACKAGES = ["datatrove==0.10.1", "spacy==3.8.18", "xxhash<4", "orjson", "zstandard"]
+PACKAGES = ["datatrove==0.10.1", "spacy==3.8.18", "regex", "xxhash<4", "orjson", "zstandard"]
 DOLMA = ["dolma==1.2.1"]
 peer.enter("decontaminate", PACKAGES)
 
@@ -38,7 +38,10 @@ def dolma_python():
     if not (home / ".complete").exists():
         if not (home / "bin" / "python").exists():
             venv.create(home, with_pip=True)
-        subprocess.run([home / "bin" / "python", "-m", "pip", "install", "-q", *DOLMA], check=True)
+        # pip tries versions of its storage clients for longer than the benchmark takes; uv finds the set that fits at once.
+        run = [home / "bin" / "python", "-m"]
+        subprocess.run([*run, "pip", "install", "-q", "uv"], check=True)
+        subprocess.run([*run, "uv", "pip", "install", "-q", "--native-tls", "-p", home / "bin" / "python", *DOLMA], check=True)
         (home / ".complete").touch()
     return str(home / "bin" / "python")
 
@@ -76,8 +79,8 @@ def documents(path):
                 yield json.loads(rest)
 
 
-def items(path):
-    """(task, question, answer) of every reference row in decon's normal form."""
+def items(path, wrong=True):
+    """(task, question, answer) of every reference row in decon's normal form; without `wrong`, not of wrong choices."""
     for file in sorted(path.iterdir()):
         if file.name.endswith(".jsonl.zst"):
             rows = documents(file)
@@ -86,6 +89,8 @@ def items(path):
         else:
             continue
         for row in rows:
+            if row.get("is_correct") is False and not wrong:
+                continue
             question = "\n".join(t for t in (row.get("passage"), row.get("question")) if t)
             yield row["eval_key"], question, row.get("answer") or ""
 
@@ -105,7 +110,8 @@ def datatrove_child(references, corpus, query, out):
     indexer.config, indexer.tokenizer, indexer.hash_func = config, load_word_tokenizer("en"), create_hash_func(HashConfig())
     scanner = n_grams.NGramsDecontFilter(str(WORK), config)
     scanner._index_hashes = {}
-    for task, question, answer in items(pathlib.Path(references)):
+    # It indexes the gold answers of a task, not the other choices.
+    for task, question, answer in items(pathlib.Path(references), wrong=False):
         for h in indexer.compute_hashes(answer, question):
             scanner._index_hashes[h] = task
     with open(out, "w") as flagged:
