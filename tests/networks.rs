@@ -111,11 +111,22 @@ fn a_model_of_the_hub_is_fetched_by_commit_and_builds_an_index() {
     let found: Value = serde_json::from_str(found.trim()).expect("JSON");
     assert_eq!(found["neighbors"][0]["id"], "1", "{found}");
     assert!(found["neighbors"][0]["score"].as_f64().expect("score") > 0.9999);
-    // Other weights under the same name are not this index's encoder.
+    // Weights that changed in the cache are refused; other weights under the same name are not this index's encoder.
     let weights = cache.join(format!("owner--name@{}", hub::COMMIT)).join("model.safetensors");
+    let sha256 = || priorart::catalog::sha256_of_file(&weights).expect("digest").0;
+    let before = sha256();
     let mut bytes = std::fs::read(&weights).expect("weights");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(&weights, bytes).expect("write");
+    common::fail(
+        at,
+        &["neighbors", "--index", "ix", "w4"],
+        "damaged or changed since it was fetched",
+        "index-tools fetch",
+    );
+    let receipt = weights.with_file_name(".receipt.json");
+    let fetched = std::fs::read_to_string(&receipt).expect("the receipt");
+    std::fs::write(&receipt, fetched.replace(&before, &sha256())).expect("write");
     common::fail(at, &["neighbors", "--index", "ix", "w4"], "encoder mismatch: the index uses", "");
 }

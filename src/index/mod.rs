@@ -25,7 +25,7 @@ pub mod spaces;
 
 pub use generations::{Keep, Pruned, Verification};
 pub use manifest::{Chunking, CorpusSummary, FileEntry, FormatVersion, Manifest, ManifestSeed, PartEntry};
-pub use publish::{IndexDir, Transaction};
+pub use publish::{IndexDir, TOKEN_CACHE, Transaction};
 pub use snapshot::{DocumentRef, Removal, Snapshot};
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ const TMP: &str = "tmp";
 const LOCK: &str = "lock";
 /// Where the tasks of a build keep finished shards until they are published; a transaction does not look into it.
 pub(super) const BUILDING: &str = "building";
+/// Where audits keep token states of chunks; no part of a generation.
+pub const TOKEN_CACHE: &str = "token-cache";
 
 /// The directory of an index.
 #[derive(Clone)]

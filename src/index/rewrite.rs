@@ -42,8 +42,8 @@ impl Snapshot {
     }
 }
 
-/// Writes the shards that have removed documents again without them, publishes that, removes every earlier generation, and searches
-/// all files of the index for what was removed.
+/// Writes the shards that have removed documents again without them, publishes that, removes every earlier generation and
+/// the token caches, and searches all files of the index for what was removed.
 ///
 /// Cost: as building the shards concerned, without tokenising and embedding; then one read of the whole index. Memory: as a build of the
 /// largest of them, and some 70 bytes for each 16 bytes of removed text, at most about 300 MB.
@@ -57,7 +57,7 @@ pub fn compact(snapshot: &Snapshot, progress: &mut dyn FnMut(&str)) -> Result<Co
     let rewritten = rewrite(snapshot, &groups, progress)?;
     // States of removed chunks tell of their text, and the new shards have others.
     progress("removing token caches and earlier generations");
-    snapshot.dir.store().remove(&snapshot.dir.path().join(crate::novelty::score::TOKEN_CACHE))?;
+    snapshot.dir.store().remove(&snapshot.dir.path().join(super::TOKEN_CACHE))?;
     let pruned = snapshot.dir.prune(Keep::Newest(1))?;
     progress("searching all files for what was removed");
     let erasure = traces.search(snapshot.dir.path())?;

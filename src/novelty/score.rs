@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::evidence::Evidence;
 use crate::error::{Error, Result};
-use crate::index::DocumentRef;
+use crate::index::{DocumentRef, TOKEN_CACHE};
 
 /// Encoder tokens below which a text is too small to judge.
 pub const TINY: usize = 8;
@@ -156,9 +156,6 @@ impl Score {
         self.lengths.iter().find(|l| l.length == length && !l.short).map(|l| l.s)
     }
 }
-
-/// Directory of an index that holds its token caches.
-pub const TOKEN_CACHE: &str = "token-cache";
 
 /// Where the document-token cache is and how it keeps states.
 #[derive(Debug, Clone, PartialEq)]
