@@ -233,9 +233,11 @@ parameters! {
 }
 
 parameters! {
-    /// The code column: confidence that a program is an item's, renamed, rewritten or in another language.
+    /// The code column: confidence that a program is an item's, renamed, rewritten or in another language. Few programs are labelled, so
+    /// its rule is surer than it should be: of 5,488 books and pages of documentation against GSM8K, HumanEval and MMLU, it gives 23 a
+    /// confidence of 0.8 or more; the four of 0.98 or more set an item's very task (Fibonacci numbers, a filter by substring).
     Rewrite {
         suspect: f32 = 0.5,
-        dirty: f32 = 0.8,
+        dirty: f32 = 0.98,
     }
 }
