@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use rand::SeedableRng;
 use rayon::prelude::*;
 
 use super::token_cache::{CacheKey, TokenCache};
@@ -73,7 +72,7 @@ impl<'a> ChunkStates<'a> {
     }
 
     /// Keeps states in the cache in `dir` as well, with `bits` bits a dimension. A new cache trains its codec on a sample of states
-    /// (sixteen a centroid), drawn from all chunks.
+    /// (sixteen a centroid), drawn from all chunks but those of removed documents.
     pub fn attach(&mut self, dir: &Path, bits: u32) -> Result<()> {
         let key = cache_key(self.late, bits);
         self.shards = self
@@ -96,23 +95,17 @@ impl<'a> ChunkStates<'a> {
     }
 
     fn train(&mut self, bits: u32) -> Result<ResidualCodec> {
-        let all: Vec<ChunkKey> = (0u32..)
-            .zip(&self.snapshot.shards)
-            .flat_map(|(shard, s)| {
-                let rows = s.semantic.as_ref().map_or(0, |s| s.len() as u32);
-                (0..rows).map(move |row| ChunkKey { shard, row })
-            })
-            .collect();
         let each = self.snapshot.manifest.chunking.as_ref().map_or(100, |c| c.tokens as usize);
-        let n = all.len() * each;
-        let wanted = sample_chunks(n, each).min(all.len());
-        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(42);
-        let mut chosen = rand::seq::index::sample(&mut random, all.len(), wanted).into_vec();
-        chosen.sort_unstable();
+        let n = self.snapshot.chunks() as usize * each;
+        let chosen: Vec<ChunkKey> = self
+            .snapshot
+            .sample_chunks(sample_chunks(n, each), 42)
+            .into_iter()
+            .map(|(shard, row)| ChunkKey { shard, row })
+            .collect();
         let mut sample = Vec::new();
-        for block in chosen.chunks(BLOCK) {
-            let keys: Vec<ChunkKey> = block.iter().map(|&i| all[i]).collect();
-            for states in self.encode(&keys)? {
+        for keys in chosen.chunks(BLOCK) {
+            for states in self.encode(keys)? {
                 sample.extend(states);
             }
         }

@@ -204,7 +204,7 @@ impl Snapshot {
     }
 
     /// Shard and row of distinct chunks, drawn evenly; of removed documents none.
-    fn sample_chunks(&self, count: usize, seed: u64) -> Vec<(u32, u32)> {
+    pub(crate) fn sample_chunks(&self, count: usize, seed: u64) -> Vec<(u32, u32)> {
         let sizes: Vec<u64> = self.shards.iter().map(|s| s.semantic.as_ref().map_or(0, |s| s.len() as u64)).collect();
         let total: u64 = sizes.iter().sum();
         let place = |mut at: u64| {
