@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{command, fail, run, succeed};
+use priorart::index::deep::DeepOptions;
 use priorart::index::spaces::import_faiss;
 use priorart::index::{IndexDir, Snapshot};
 use priorart::query::recall::RecallOptions;
@@ -391,6 +392,10 @@ fn chunks_are_cut_by_index_tokens_where_asked() {
             assert_eq!(chunk.end_byte as usize, end, "window {i} of {document}");
         }
     }
+    let encoder = priorart::embed::open(&at.join("model"), &Default::default()).unwrap();
+    let options = DeepOptions { encoder: Some(&*encoder), sample: 10, seed: 1 };
+    let deep = snapshot.verify_deep(&options, &mut |_| ());
+    assert!(deep.faults.is_empty() && deep.embedded > 5, "{deep:?}");
     let query = &texts[3][..30];
     let ask = ["neighbors", "--index", "ix", "-k", "1", "--format", "json", query];
     assert_eq!(ids(&json_of(at, &ask)["results"][0]), ["a3"]);

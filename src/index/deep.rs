@@ -13,7 +13,7 @@ use super::{PartEntry, Removal, Snapshot};
 use crate::embed::Encoder;
 use crate::error::{Error, Result};
 use crate::shard::build::{Batch, tokenize};
-use crate::shard::semantic::{CHUNKS_BIN, SemanticMeta, VECTORS_BIN};
+use crate::shard::semantic::{CHUNKS_BIN, SemanticMeta, VECTORS_BIN, cut};
 use crate::shard::terms::TERMS_BIN;
 use crate::shard::{Layout, SHARD_JSON, Semantic, Shard, copy, documents, exact, removed};
 use crate::with_view;
@@ -131,7 +131,7 @@ impl Deep {
             if let (Some(encoder), Some(meta)) = (options.encoder, &semantic.meta) {
                 for &document in &chosen {
                     let row = random.random_range(0..u32::MAX);
-                    let checked = self.vectors_agree(shard, (semantic, meta), encoder, document, row);
+                    let checked = self.vectors_agree((snapshot, shard), (semantic, meta), encoder, document, row);
                     self.check(shard.dir.join(VECTORS_BIN), checked);
                 }
             }
@@ -141,7 +141,7 @@ impl Deep {
     /// Cuts a document again, and embeds one of its chunks again.
     fn vectors_agree(
         &mut self,
-        shard: &Shard,
+        (snapshot, shard): (&Snapshot, &Shard),
         (semantic, meta): (&Semantic, &SemanticMeta),
         encoder: &dyn Encoder,
         document: u32,
@@ -151,8 +151,8 @@ impl Deep {
         if rows.is_empty() {
             return Ok(());
         }
-        let tokens = encoder.tokenize(&shard.documents.text(document)?)?;
-        let chunks = meta.chunking.cut(&tokens, encoder.max_window());
+        let text = shard.documents.text(document)?;
+        let (tokens, chunks) = cut(&snapshot.tokenizer, encoder, &meta.chunking, &text)?;
         let same = chunks.len() == rows.len()
             && rows.clone().zip(&chunks).all(|(row, chunk)| {
                 semantic.chunk(row).is_some_and(|c| (c.start_byte, c.end_byte) == (chunk.start_byte, chunk.end_byte))
