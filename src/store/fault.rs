@@ -71,10 +71,8 @@ struct State {
     plan: Plan,
     crashed: bool,
     locks: BTreeSet<PathBuf>,
-    /// Whether everything is done on the real file system, too.
-    real: bool,
-    /// Then: the directory that is the model's; what lies outside is others'.
-    base: PathBuf,
+    /// The real directory where everything is done, too; what lies outside of it is others'.
+    real: Option<PathBuf>,
     watcher: Option<Watcher>,
 }
 
@@ -91,8 +89,7 @@ impl Default for State {
             plan: Plan::None,
             crashed: false,
             locks: BTreeSet::new(),
-            real: false,
-            base: PathBuf::new(),
+            real: None,
             watcher: None,
         }
     }
@@ -198,7 +195,7 @@ impl State {
             }
         }
         self.step("remove", path)?;
-        if self.real {
+        if self.real.is_some() {
             match self.names(node).is_ok() {
                 true => std::fs::remove_dir(path)?,
                 false => std::fs::remove_file(path)?,
@@ -211,7 +208,7 @@ impl State {
     /// Takes over what others have made in a real directory; `deep`: and in those under it.
     fn adopt(&mut self, path: &Path, deep: bool) -> IoResult<()> {
         let Ok(dir) = self.find(path) else { return Ok(()) };
-        if !self.real || !path.starts_with(&self.base) || self.names(dir).is_err() {
+        if !self.real.as_ref().is_some_and(|base| path.starts_with(base)) || self.names(dir).is_err() {
             return Ok(());
         }
         let mut seen = BTreeSet::new();
@@ -301,8 +298,7 @@ impl FaultStore {
                 }
                 at = node;
             }
-            state.real = true;
-            state.base = root.to_path_buf();
+            state.real = Some(root.to_path_buf());
         }
         store
     }
@@ -434,7 +430,7 @@ impl Store for FaultStore {
             }
         })();
         let node = created.map_err(Error::io(path, "create"))?;
-        let real = if state.real { Some(DiskStore.create(path)?) } else { None };
+        let real = if state.real.is_some() { Some(DiskStore.create(path)?) } else { None };
         Ok(Box::new(FaultFile { store: self.clone(), path: path.to_path_buf(), node, real }))
     }
 
@@ -459,7 +455,7 @@ impl Store for FaultStore {
                     Some(&node) => node,
                     None => {
                         state.step("create directory", &so_far)?;
-                        if state.real {
+                        if state.real.is_some() {
                             std::fs::create_dir_all(&so_far)?;
                         }
                         let node = state.new_node(Node::Dir { now: BTreeMap::new(), durable: BTreeMap::new() });
@@ -512,7 +508,7 @@ impl Store for FaultStore {
             {
                 return Err(ErrorKind::DirectoryNotEmpty.into());
             }
-            if state.real {
+            if state.real.is_some() {
                 std::fs::rename(from, to)?;
             }
             if old_dir == new_dir {
