@@ -5,6 +5,8 @@
 //! hundred passages of 1,200 characters below 1.55, of manual pages below 2.1), French 1.6, Spanish and Italian 1.7, Latin 2.2, German 2.3, Russian 5.7. A
 //! vocabulary of many languages needs more for each of them, so a text is compared with the corpus, whose language the encoder was chosen for.
 
+use std::sync::OnceLock;
+
 use super::states::{ChunkKey, chunk_text};
 use crate::embed::{Encoder, EncoderTokens};
 use crate::error::Result;
@@ -20,22 +22,31 @@ const WORDS: usize = 20;
 const SAMPLE: usize = 256;
 
 /// What is known of the encoder's vocabulary and the corpus.
-pub(super) struct Language {
+pub(super) struct Language<'a> {
+    snapshot: &'a Snapshot,
+    encoder: &'a dyn Encoder,
     unknown: Option<u32>,
-    /// Pieces a word of the corpus has; 0 where it has no words.
-    corpus: f64,
+    /// Pieces a word of the corpus has, once a text has asked; 0 where it has no words.
+    corpus: OnceLock<f64>,
 }
 
-impl Language {
-    /// Cost: tokenising 256 chunks.
-    pub fn of(snapshot: &Snapshot, encoder: &dyn Encoder) -> Result<Language> {
+impl<'a> Language<'a> {
+    pub fn of(snapshot: &'a Snapshot, encoder: &'a dyn Encoder) -> Result<Language<'a>> {
+        Ok(Language { snapshot, encoder, unknown: unknown_token(encoder)?, corpus: OnceLock::new() })
+    }
+
+    /// Pieces a word of the corpus has. Cost: reading and tokenising 256 chunks, the first time.
+    fn corpus(&self) -> Result<f64> {
+        if let Some(&known) = self.corpus.get() {
+            return Ok(known);
+        }
         let (mut pieces, mut words) = (0, 0);
-        for (shard, row) in snapshot.sample_chunks(SAMPLE, 42) {
-            let text = chunk_text(snapshot, ChunkKey { shard, row })?;
-            let counts = count(&text, &encoder.tokenize(&text)?);
+        for (shard, row) in self.snapshot.sample_chunks(SAMPLE, 42) {
+            let text = chunk_text(self.snapshot, ChunkKey { shard, row })?;
+            let counts = count(&text, &self.encoder.tokenize(&text)?);
             (pieces, words) = (pieces + counts.0, words + counts.1);
         }
-        Ok(Language { unknown: unknown_token(encoder)?, corpus: pieces as f64 / words.max(1) as f64 })
+        Ok(*self.corpus.get_or_init(|| pieces as f64 / words.max(1) as f64))
     }
 
     /// Share of a text's tokens that the encoder does not know.
@@ -45,22 +56,26 @@ impl Language {
     }
 
     /// What to tell about a text, if anything.
-    pub fn warning(&self, text: &str, tokens: &EncoderTokens) -> Option<String> {
+    pub fn warning(&self, text: &str, tokens: &EncoderTokens) -> Result<Option<String>> {
         let share = self.unknown_share(tokens);
         if share > UNKNOWN {
-            return Some(format!(
+            return Ok(Some(format!(
                 "{:.0} % of the tokens are unknown to the encoder: it may not know this language, and what it does not know looks novel or alike",
                 100.0 * share
-            ));
+            )));
         }
         let (pieces, words) = count(text, tokens);
         let own = pieces as f64 / words.max(1) as f64;
-        (words >= WORDS && self.corpus > 0.0 && own > FOREIGN * self.corpus).then(|| {
+        // A word of the corpus is a piece at least, so most texts need not ask how many it is.
+        if words < WORDS || own <= FOREIGN {
+            return Ok(None);
+        }
+        let corpus = self.corpus()?;
+        Ok((corpus > 0.0 && own > FOREIGN * corpus).then(|| {
             format!(
-                "the encoder cuts a word into {own:.1} pieces on average, {:.1} in the corpus: it may not know this language, and scores of what it spells out mean little",
-                self.corpus
+                "the encoder cuts a word into {own:.1} pieces on average, {corpus:.1} in the corpus: it may not know this language, and scores of what it spells out mean little"
             )
-        })
+        }))
     }
 }
 

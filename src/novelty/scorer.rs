@@ -95,7 +95,7 @@ pub struct Scorer<'a> {
     pub settings: Settings,
     chunk: usize,
     stride: usize,
-    language: Language,
+    language: Language<'a>,
     pub(super) states: ChunkStates<'a>,
     pub(super) certifier: Option<Certifier>,
     /// What certification proved and looked at so far.
@@ -207,7 +207,7 @@ impl<'a> Scorer<'a> {
                 unknown_share: self.language.unknown_share(&cut.tokens),
                 lengths: Vec::new(),
                 exact,
-                warnings: self.warnings(&text.text, &cut.tokens),
+                warnings: self.warnings(&text.text, &cut.tokens)?,
             });
         }
         for (w, window) in staged.windows.iter().enumerate() {
@@ -253,7 +253,7 @@ impl<'a> Scorer<'a> {
         Ok(scores)
     }
 
-    fn warnings(&self, text: &str, tokens: &EncoderTokens) -> Vec<String> {
+    fn warnings(&self, text: &str, tokens: &EncoderTokens) -> Result<Vec<String>> {
         let n = tokens.ids.len();
         let mut warnings = Vec::new();
         if n == 0 {
@@ -265,8 +265,8 @@ impl<'a> Scorer<'a> {
                 "the text has {n} encoder tokens, fewer than any window length: it has no r and no p-value"
             ));
         }
-        warnings.extend(self.language.warning(text, tokens));
-        warnings
+        warnings.extend(self.language.warning(text, tokens)?);
+        Ok(warnings)
     }
 
     /// The documents a text comes from: the one it names; of a human text also those with its id, and those that hold it.
