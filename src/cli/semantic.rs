@@ -216,6 +216,13 @@ pub fn open_of(global: &Global, snapshot: &Snapshot) -> Result<Opened> {
     open_for(global, &snapshot.manifest)?.ok_or_else(no_embeddings)
 }
 
+/// Says that a token cache is new: its codec is trained before anything else happens, which takes up to half a minute.
+pub fn tell_new(global: &Global, cache: &CacheOptions) {
+    if !global.quiet && !cache.dir.join("codec.bin").exists() {
+        eprintln!("starting a token cache in {}", cache.dir.display());
+    }
+}
+
 impl Opened {
     /// An encoder with its chunks of `tokens` tokens, one every `stride`.
     pub fn new(encoder: Box<dyn Encoder>, tokens: usize, stride: usize) -> Result<Opened> {
@@ -239,6 +246,7 @@ impl Opened {
         let mut keeper = match self.token_states.filter(|_| !shards.is_empty()) {
             Some(bits) => {
                 let cache = CacheOptions::beside(dir.path(), &self.encoder.spec().sha256, bits);
+                tell_new(global, &cache);
                 Some(StateKeeper::open(&cache, &*self.encoder, tokenizer, &self.rule, &shards)?)
             }
             None => None,

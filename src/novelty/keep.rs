@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 use super::score::CacheOptions;
-use super::states::{cache_key, encode, sample_chunks};
+use super::states::{cache_key, encode, training_chunks};
 use super::token_cache::TokenCache;
 use crate::embed::chunk::ChunkRule;
 use crate::embed::colbert::{LateEncoder, PlainLate};
@@ -104,7 +104,7 @@ fn train(
     let opened = shards.iter().map(|dir| Documents::open(dir)).collect::<Result<Vec<_>>>()?;
     let bytes = shards.iter().map(|dir| Ok(ShardMeta::read(dir)?.text_bytes)).sum::<Result<u64>>()?;
     let n = (bytes / BYTES_A_TOKEN) as usize;
-    let wanted = sample_chunks(n, rule.window);
+    let wanted = training_chunks(n, rule.window);
     let all: Vec<(usize, u32)> =
         opened.iter().enumerate().flat_map(|(s, d)| (0..d.len() as u32).map(move |i| (s, i))).collect();
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(42);

@@ -99,7 +99,7 @@ impl<'a> ChunkStates<'a> {
         let n = self.snapshot.chunks() as usize * each;
         let chosen: Vec<ChunkKey> = self
             .snapshot
-            .sample_chunks(sample_chunks(n, each), 42)
+            .sample_chunks(training_chunks(n, each), 42)
             .into_iter()
             .map(|(shard, row)| ChunkKey { shard, row })
             .collect();
@@ -276,7 +276,7 @@ pub(super) fn cache_key(late: &dyn LateEncoder, bits: u32) -> CacheKey {
 }
 
 /// Chunks of `each` tokens that a codec for `n` states is trained on.
-pub(super) fn sample_chunks(n: usize, each: usize) -> usize {
+pub(super) fn training_chunks(n: usize, each: usize) -> usize {
     (SAMPLE * centroids_for(n).min(MAX_CENTROIDS)).div_ceil(each.max(1))
 }
 

@@ -196,8 +196,8 @@ impl Engine {
             Some(dir) => Some(CacheOptions { dir: dir.into(), bits: args.token_bits }),
             None => Some(CacheOptions::beside(self.snapshot.dir.path(), &late.spec().sha256, args.token_bits)),
         };
-        if let Some(cache) = cache.as_ref().filter(|c| !c.dir.join("codec.bin").exists() && !global.quiet) {
-            eprintln!("starting a token cache in {}", cache.dir.display());
+        if let Some(cache) = &cache {
+            super::super::semantic::tell_new(global, cache);
         }
         // Chunk states may take a quarter of the memory.
         let memory = (global.memory() / 4) as usize;
