@@ -5,8 +5,8 @@
 //! document, and states are those of its text alone whoever makes them: such chunks are encoded once more, so that no score depends
 //! on who filled the cache.
 //!
-//! Cost: tokenising the corpus a second time, encoding the chunks that were cut inside words a second time (about one in five of English
-//! text), and `ResidualCodec::width` bytes a token on disk.
+//! Cost: tokenising the corpus a second time, encoding the chunks that were cut inside words a second time (of chunks of 100 tokens, 6 % in
+//! books and 14 % in technical documentation), the centroid of every state, and `ResidualCodec::width` bytes a token on disk.
 
 use std::path::PathBuf;
 
